@@ -1,0 +1,39 @@
+"""What every test shares: a clean environment, and which tests run where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    system = os.environ.get("SURVEY_TEST_SYSTEM") == "1"
+    slow = config.getoption("--run-slow")
+    for item in items:
+        if "system" in item.keywords and not system:
+            item.add_marker(
+                pytest.mark.skip(reason="set SURVEY_TEST_SYSTEM=1 to let the tests install and start servers")
+            )
+        if "slow" in item.keywords and not slow:
+            item.add_marker(pytest.mark.skip(reason="runs in `make test-slow`"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No variable of the user's, of a scheduler's or of an outer survey reaches a test; its home is empty."""
+    for name in list(os.environ):
+        if name.startswith(("SURVEY_", "SLURM_", "PBS_", "PJM_", "SGE_")) and name != "SURVEY_TEST_SYSTEM":
+            monkeypatch.delenv(name)
+    for name in ("CUDA_VISIBLE_DEVICES", "NO_COLOR", "FORCE_COLOR", "JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return home
