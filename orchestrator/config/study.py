@@ -1,0 +1,313 @@
+"""study.yaml: what is searched for, where, by what, with how many trials, and what one trial runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from orchestrator.config.fields import Frozen, Number, OneLine, PlainName, Text, Whole
+from orchestrator.config.loading import did_you_mean, dump_data, load_model
+from orchestrator.config.mistakes import mistake_at
+from orchestrator.config.parameters import Space
+from orchestrator.config.sampling import Sampler, SamplerOrName
+from orchestrator.config.site import BatchOptions
+from orchestrator.config.units import MemorySize, Walltime
+from orchestrator.errors import UsageError
+from orchestrator.model import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = [
+    "Failures",
+    "Keep",
+    "Objective",
+    "Read",
+    "Retry",
+    "Study",
+    "StudyResources",
+    "compare",
+    "json_schema",
+]
+
+MetricName: TypeAlias = Annotated[OneLine, Field(max_length=128)]
+
+
+class Objective(Frozen):
+    """A number that each trial reports and the search makes large or small."""
+
+    metric: MetricName = Field(description="Its name in the trial's result.json.")
+    direction: Literal["maximize", "minimize"] = Field(description="Whether more of it is better, or less.")
+
+
+class StudyResources(Frozen):
+    """What one trial needs; the site decides which queue has it."""
+
+    gpus: Annotated[Whole, Field(ge=0)] = Field(default=0, description="GPUs, per node where nodes is above 1.")
+    cpus: Annotated[Whole, Field(ge=1)] = Field(default=1, description="CPU cores, per node where nodes is above 1.")
+    memory: Annotated[MemorySize, Field(ge=1)] | None = Field(
+        default=None, description='Memory, per node where nodes is above 1: MiB, or "16GB". Default: the queue\'s own.'
+    )
+    walltime: Walltime | None = Field(
+        default=None, description='Longest run of a trial: seconds, "90m", "02:00:00". Default: the queue\'s own.'
+    )
+    nodes: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Nodes of one trial.")
+
+
+class Read(Frozen):
+    """How a metric is read from a program that does not write result.json: one of stdout, json, csv."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    metric: MetricName = Field(description="The metric that is read.")
+    stdout: str | None = Field(
+        default=None, description="Regular expression; its first group is the number, its last match counts."
+    )
+    json_: OneLine | None = Field(
+        default=None, alias="json", description="file:dotted.path of a JSON file in the trial's folder."
+    )
+    csv: OneLine | None = Field(default=None, description="file:column of a CSV file with a header; the last row.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.stdout, self.json_, self.csv)) != 1:
+            raise mistake_at((), "needs exactly one of stdout, json, csv")
+        if self.stdout is not None:
+            try:
+                groups = re.compile(self.stdout).groups
+            except re.error as error:
+                raise mistake_at(("stdout",), f"not a regular expression: {error}") from None
+            if groups < 1:
+                raise mistake_at(("stdout",), "the regular expression needs a group ( ) around the number")
+        for name, source in (("json", self.json_), ("csv", self.csv)):
+            if source is not None and not all(source.rpartition(":")[::2]):
+                what = "dotted.path" if name == "json" else "column"
+                raise mistake_at((name,), f'expected file:{what}, found "{source}"')
+        return self
+
+
+def _further(default: int, words: str) -> Any:
+    return Field(default=default, ge=0, description=f"Further attempts after one that {words}.")
+
+
+class Retry(Frozen):
+    """How many further attempts a trial gets, by the verdict on the one that ended."""
+
+    model_config = ConfigDict(
+        populate_by_name=True, alias_generator=lambda name: name.replace("_", "-"), extra="forbid", frozen=True
+    )
+
+    node_failure: Whole = _further(3, "lost its node")
+    preempted: Whole = _further(5, "gave way to another job")
+    lost: Whole = _further(2, "vanished without a result")
+    failed: Whole = _further(0, "failed by itself")
+    out_of_memory: Whole = _further(0, "ran out of memory")
+    timeout: Whole = _further(0, "met its walltime")
+    cancelled: Whole = _further(0, "somebody cancelled")
+    rejected: Whole = _further(0, "the scheduler refused")
+    requeue_requested: Whole = _further(20, "asked to be queued again (exit code 85)")
+
+    def limits(self) -> dict[Verdict, int]:
+        """Further attempts by verdict."""
+        return {Verdict(name): count for name, count in self.model_dump(by_alias=True).items()}
+
+
+class Keep(Frozen):
+    """What is kept of the trials' files."""
+
+    best: Annotated[Whole, Field(ge=0)] = Field(default=3, description="Best trials whose artifacts/ are kept.")
+
+
+class Failures(Frozen):
+    """How many failed trials the study bears."""
+
+    stop_after: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Pause once this many trials in a row have failed. Default: never."
+    )
+    most: Annotated[Number, Field(ge=0, le=1)] = Field(
+        default=0.5, description="Part of the trials that may fail; above it the study ends with exit code 3."
+    )
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _without_password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        secrets = [parts.password, *(value for key, value in parse_qsl(parts.query) if "password" in key.lower())]
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from None
+    if any(secret and not _VARIABLE.fullmatch(secret) for secret in secrets):
+        raise ValueError("no password in a file: write ${NAME} in its place and set that environment variable")
+    return url
+
+
+def _environment(names: dict[str, str]) -> dict[str, str]:
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise mistake_at((name,), "not a name for an environment variable")
+        if name.startswith("SURVEY_"):
+            raise mistake_at((name,), "names that begin with SURVEY_ are the orchestrator's own")
+    return names
+
+
+class Study(Frozen):
+    """One search, as study.yaml describes it."""
+
+    schema_version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    name: PlainName = Field(description="The study's name; its folder below the root has it too.")
+    description: str = Field(default="", description="For people.")
+
+    objective: Objective | None = Field(default=None, description="What is searched for.")
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Several objectives at once, in place of objective."
+    )
+    metrics: tuple[MetricName, ...] = Field(default=(), description="Further metrics that trials report.")
+
+    space: Space = Field(description="The parameters by name.")
+    sampler: SamplerOrName = Field(default=Sampler(), description="What chooses the parameters of the next trial.")
+    trials: Annotated[Whole, Field(ge=1)] = Field(
+        description="Trials in all, failed ones included; may be raised later."
+    )
+    parallel: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Trials in flight at a time.")
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1)] | Annotated[Text, Field(min_length=1)] = Field(
+        description="What a trial runs: a list of words, or a line for the shell. Parameters travel in params.json."
+    )
+    workdir: Annotated[OneLine, AfterValidator(os.path.expanduser)] | None = Field(
+        default=None, description="Where it runs; relative to the folder of study.yaml, which is the default."
+    )
+    data: tuple[OneLine, ...] = Field(
+        default=(),
+        description="Files and folders whose fingerprints are recorded, beside those that the command names.",
+    )
+    resources: StudyResources = Field(default=StudyResources(), description="What one trial needs.")
+    environment: Annotated[dict[str, Text], AfterValidator(_environment)] = Field(
+        default={}, description="Environment variables of the command."
+    )
+    batch: BatchOptions = Field(default=BatchOptions(), description="What the jobs want of the site.")
+    read: tuple[Read, ...] = Field(
+        default=(), description="How metrics are read from a program that does not write result.json."
+    )
+
+    retry: Retry = Field(default=Retry(), description="Further attempts, by how the last one ended.")
+    repeats: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Runs of each trial; only 1 for now.")
+    failures: Failures = Field(default=Failures(), description="How many failed trials the study bears.")
+    keep: Keep = Field(default=Keep(), description="What is kept of the trials' files.")
+    storage: Annotated[OneLine, AfterValidator(_without_password)] | None = Field(
+        default=None,
+        description="URL of the study database; ${NAME} stands for an environment variable. Default: study.db.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.objective is None) == (self.objectives is None):
+            raise mistake_at(
+                ("objective",) if self.objective else (),
+                'needs "objective" or "objectives"' + (", not both" if self.objective else ""),
+            )
+        if self.repeats > 1:
+            raise mistake_at(("repeats",), "several runs per trial are not supported yet: only 1 is")
+        if len({item.metric for item in self.targets}) < len(self.targets):
+            raise mistake_at(("objectives",), "two objectives have the same metric")
+        known = [*(item.metric for item in self.targets), *self.metrics]
+        for index, rule in enumerate(self.read):
+            if rule.metric not in known:
+                near = did_you_mean(rule.metric, known)
+                raise mistake_at(
+                    ("read", index, "metric"),
+                    f'"{rule.metric}" is neither an objective nor one of metrics' + (f"; {near}" if near else ""),
+                )
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read study.yaml.
+
+        Raises
+        ------
+        ConfigError
+            With one line per mistake: file, line, key.
+        """
+        return load_model(path, cls, kind="study")
+
+    @property
+    def targets(self) -> tuple[Objective, ...]:
+        """The objectives, be there one or several."""
+        return self.objectives or ((self.objective,) if self.objective else ())
+
+    def storage_url(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """``storage`` with its ``${NAME}`` filled from the environment; None for the default database.
+
+        The result may hold a password: it is for the database alone, never for a file or a message.
+
+        Raises
+        ------
+        UsageError
+            If a variable is not set.
+        """
+        if self.storage is None:
+            return None
+        variables = os.environ if environ is None else environ
+
+        def fill(match: re.Match[str]) -> str:
+            if match[1] not in variables:
+                raise UsageError(f"storage of study {self.name}: the environment variable {match[1]} is not set")
+            return variables[match[1]]
+
+        return _VARIABLE.sub(fill, self.storage)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data of the whole study, defaults included, that `load` reads back the same."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        data["space"] = _plain_space(data["space"])
+        return data
+
+    def to_yaml(self) -> str:
+        """Write the study as a file that `load` reads back the same."""
+        return dump_data(self.to_data())
+
+    def frozen(self) -> dict[str, Any]:
+        """Collect what may not change once the study has begun, as plain data."""
+        from orchestrator.config.resuming import frozen
+
+        return frozen(self.to_data())
+
+
+def _plain_space(space: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Write parameters with the keys that apply, in the order in which people write them."""
+    order = ("type", "low", "high", "log", "step", "choices", "value", "when")
+    idle = {"log": False, "when": {}}
+    return {
+        name: {key: parameter[key] for key in order if key in parameter and parameter[key] != idle.get(key, ...)}
+        for name, parameter in space.items()
+    }
+
+
+def compare(old: Study, new: Study) -> tuple[list[str], list[str]]:
+    """Differences between a study that has begun and its new definition.
+
+    Returns
+    -------
+    forbidden, allowed : list of str
+        One line per difference: ``space.lr.high: 0.1 -> 0.2``.
+    """
+    from orchestrator.config.resuming import differences
+
+    return differences(old.to_data(), new.to_data())
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of study.yaml, for editors and other programs."""
+    schema = Study.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "study.yaml of survey-orchestrator",
+    }
