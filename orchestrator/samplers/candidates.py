@@ -1,0 +1,161 @@
+"""Where an acquisition function is largest on a space of mixed and conditional parameters.
+
+A broad pool (uniform points, and mutations of the best points seen) is scored; the best few are
+then improved by turns: gradient ascent over the continuous parameters, one step of every discrete one.
+Every point is snapped to the grid of its parameters before it is scored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from scipy.optimize import minimize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.samplers.conditions import Conditions
+    from orchestrator.samplers.encoding import Array, Encoding
+
+__all__ = ["Surface", "maximise"]
+
+
+class Surface(Protocol):
+    """An acquisition function over feature rows."""
+
+    def __call__(self, X: Array) -> Array:
+        """Values, shape (len(X),)."""
+        ...
+
+    def gradient(self, X: Array) -> tuple[Array, Array]:
+        """Values and their gradients."""
+        ...
+
+
+def maximise(
+    surface: Surface,
+    encoding: Encoding,
+    conditions: Conditions,
+    elite: Array,
+    taken: Iterable[Array],
+    *,
+    pool: int,
+    starts: int,
+    ascents: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Point with the largest value, among those not taken.
+
+    Parameters
+    ----------
+    elite : ndarray, shape (points, parameters)
+        Points to mutate, best first.
+    taken : iterable of ndarray
+        Points that must not come back, as far as the space has others.
+    pool : int
+        Points scored at first.
+    starts, ascents : int
+        How many of them are improved, and the evaluations of each ascent.
+    """
+    search = _Search(surface, encoding, conditions, taken, starts)
+    search.offer(encoding.draw(rng.random((pool // 2, len(encoding)))))
+    search.offer(mutate(encoding, elite[rng.integers(len(elite), size=pool - pool // 2)], rng))
+    for _ in range(2):
+        search.offer(mutate(encoding, np.repeat(search.best, 16, axis=0), rng))
+        search.offer(search.ascended(ascents))
+        search.offer(np.concatenate([search.neighbours(z) for z in search.best[:2]]))
+    return np.asarray(search.best[0])
+
+
+def mutate(encoding: Encoding, Z: Array, rng: np.random.Generator) -> Array:
+    """Points near ``Z``: each parameter changes with a probability, numbers by steps of many sizes."""
+    count, parameters = Z.shape
+    changed = rng.random(Z.shape) < rng.choice([1.0, 0.5, min(1.0, 1.5 / parameters)], size=(count, 1))
+    changed[np.arange(count), rng.integers(parameters, size=count)] = True
+    width = np.exp(rng.uniform(np.log(0.003), np.log(0.3), size=(count, 1)))
+    moved = Z + width * rng.standard_normal(Z.shape)
+    fresh = encoding.draw(rng.random(Z.shape))
+    categorical = np.array(encoding.choices) > 0
+    moved[:, categorical] = fresh[:, categorical]
+    changed[:, categorical] &= rng.random((count, int(categorical.sum()))) < 0.5
+    return encoding.snap(np.where(changed, moved, Z))
+
+
+class _Search:
+    """The best points so far, and the ways to find better ones."""
+
+    def __init__(
+        self, surface: Surface, encoding: Encoding, conditions: Conditions, taken: Iterable[Array], count: int
+    ) -> None:
+        self.surface = surface
+        self.encoding = encoding
+        self.conditions = conditions
+        self.count = count
+        self.taken = {_key(row) for row in self._features(np.array(list(taken)).reshape(-1, len(encoding)))}
+        self.best = np.empty((0, len(encoding)))
+        self.values = np.empty(0)
+
+    def offer(self, Z: Array) -> None:
+        """Score points and keep the best of all, best first. Taken points come last, known ones are passed over."""
+        known = {_key(row) for row in self._features(self.best)}
+        X = self._features(Z)
+        fresh: dict[bytes, int] = {}
+        for index, row in enumerate(X):
+            if (key := _key(row)) not in known:
+                fresh.setdefault(key, index)
+        if not fresh:
+            return
+        rows = list(fresh.values())
+        values = self.surface(X[rows])
+        values[[key in self.taken for key in fresh]] = -np.inf
+        values = np.concatenate([self.values, values])
+        order = np.argsort(-values, kind="stable")[: self.count]
+        self.best, self.values = np.concatenate([self.best, Z[rows]])[order], values[order]
+
+    def ascended(self, evaluations: int) -> Array:
+        """Improve the continuous parameters of all best points at once (L-BFGS-B on the sum of their values)."""
+        Z = self.best
+        active = self.conditions.active(Z)
+        free = active & self.encoding.smooth
+        if not free.any():
+            return Z
+        columns = self.encoding.start[:-1]
+
+        def loss(flat: Array) -> tuple[float, Array]:
+            moved = Z.copy()
+            moved[free] = flat
+            values, slopes = self.surface.gradient(self.encoding.features(moved, active))
+            return -float(values.sum()), -slopes[:, columns][free]
+
+        found = minimize(
+            loss,
+            Z[free],
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, 1.0)] * int(free.sum()),
+            options={"maxfun": evaluations},
+        )
+        moved = Z.copy()
+        moved[free] = np.clip(found.x, 0.0, 1.0)
+        return moved
+
+    def neighbours(self, z: Array) -> Array:
+        """Points that differ from ``z`` in one discrete parameter: any other choice, a step up or down."""
+        found: list[Array] = [z[None, :]]
+        for column in np.flatnonzero(~self.encoding.smooth):
+            steps = self.encoding.steps(int(column))
+            if not self.encoding.choices[column]:
+                here = int(np.argmin(np.abs(steps - z[column])))
+                steps = steps[max(0, here - 2) : here + 3]
+            copies = np.repeat(z[None, :], len(steps), axis=0)
+            copies[:, column] = steps
+            found.append(copies)
+        return np.concatenate(found)
+
+    def _features(self, Z: Array) -> Array:
+        return self.encoding.features(Z, self.conditions.active(Z))
+
+
+def _key(row: Array) -> bytes:
+    return (np.round(row, 9) + 0.0).tobytes()  # + 0.0: minus zero is zero

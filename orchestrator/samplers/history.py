@@ -1,0 +1,71 @@
+"""What a sampler that models the objective reads of a study: the space, the ended trials, the pending ones."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna.distributions import BaseDistribution
+
+    from orchestrator.samplers.encoding import Encoding
+
+__all__ = ["History", "known_space"]
+
+
+def known_space(study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    """``space`` and every parameter that another trial had, as the latest such trial had it.
+
+    Optuna uses of a proposal what the program asks for, so conditional parameters may all be
+    proposed. Parameters with one value need no sampler and are left out.
+    """
+    known = dict(space)
+    for seen in reversed(study.get_trials(deepcopy=False)):
+        if seen.number != trial.number:
+            for name, distribution in seen.distributions.items():
+                known.setdefault(name, distribution)
+    return {name: known[name] for name in sorted(known) if not known[name].single()}
+
+
+class History:
+    """Trials other than ``trial`` as arrays.
+
+    Attributes
+    ----------
+    Z, active : ndarray, shape (ended, parameters)
+        Coordinates of ended trials and which parameters each has, see `Encoding`.
+    y : ndarray, shape (ended,)
+        Values, the lower the better whatever the study's direction; nan where the trial failed. A pruned
+        trial counts as no better than the median of the complete ones.
+    pending, pending_active : ndarray, shape (running, parameters)
+    """
+
+    def __init__(self, study: Study, trial: FrozenTrial, encoding: Encoding) -> None:
+        sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
+        others = [seen for seen in study.get_trials(deepcopy=False) if seen.number != trial.number and seen.params]
+        ended = [seen for seen in others if seen.state.is_finished()]
+        pending = [seen for seen in others if seen.state is TrialState.RUNNING]
+        self.Z, self.active = encoding.read([seen.params for seen in ended])
+        self.pending, self.pending_active = encoding.read([seen.params for seen in pending])
+        self.y = np.array([math.nan if seen.value is None else sign * seen.value for seen in ended])
+        self.y[~np.isfinite(self.y)] = math.nan
+        pruned = np.array([seen.state is TrialState.PRUNED for seen in ended], dtype=bool)
+        complete = self.y[~pruned & np.isfinite(self.y)]
+        if len(complete):
+            self.y[pruned] = np.fmax(self.y[pruned], np.median(complete))
+
+    def thin(self, cap: int) -> None:
+        """Keep at most ``cap`` ended trials: the best half, and an even spread of the others in time."""
+        if len(self.y) <= cap:
+            return
+        order = np.argsort(np.where(np.isfinite(self.y), self.y, np.inf), kind="stable")
+        best, rest = order[: cap // 2], np.sort(order[cap // 2 :])
+        spread = rest[np.linspace(0, len(rest) - 1, cap - cap // 2).astype(int)]
+        kept = np.sort(np.concatenate([best, spread]))
+        self.Z, self.active, self.y = self.Z[kept], self.active[kept], self.y[kept]

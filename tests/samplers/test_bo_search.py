@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import BaseTrial, TrialState, create_trial
+from sampler_spaces import branin, line, quiet_study, run
+
+from orchestrator.samplers import BOSampler, make_sampler
+from orchestrator.samplers.bo import standardised
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+def best_of(sampler: BaseSampler, trials: int, *, sign: float = 1.0) -> float:
+    study = quiet_study(sampler, direction="minimize" if sign > 0 else "maximize")
+    run(study, lambda trial: sign * branin(trial), trials)
+    return sign * study.best_value
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["minimise", "maximise"])
+def test_it_finds_the_lowest_point_of_branin_and_random_search_does_not(sign: float) -> None:
+    lowest = 0.397887
+    found = [best_of(BOSampler(seed=seed), 22, sign=sign) - lowest for seed in range(3)]
+    random = [best_of(make_sampler("random", seed=seed), 22, sign=sign) - lowest for seed in range(3)]
+    assert np.mean(found) < 0.1 * np.mean(random)
+    assert max(found) < 0.5
+
+
+def test_it_learns_to_stay_out_of_a_region_where_trials_fail() -> None:
+    failed = []
+
+    def objective(trial: BaseTrial) -> float:
+        x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 0.0, 1.0)
+        failed.append(x > 0.5)
+        return math.nan if x > 0.5 else (y - 0.3) ** 2 - x  # ever better towards the edge
+
+    study = quiet_study(BOSampler(seed=1))
+    run(study, objective, 26)
+    assert sum(failed[-12:]) <= 5  # half of the space fails, the half that the values point to
+    assert study.best_value < -0.4
+
+
+def test_pending_points_are_not_asked_again() -> None:
+    study = quiet_study(BOSampler(seed=2))
+    run(study, branin, 12)
+    asked = run(study, branin, 8, pending=8)
+    points = np.array([[(p["x"] + 5.0) / 15.0, p["y"] / 15.0] for p in asked])
+    apart = np.linalg.norm(points[:, None, :] - points[None, :, :], axis=2)[np.triu_indices(8, 1)]
+    assert apart.min() > 1e-3
+
+
+def test_a_small_discrete_space_is_walked_through_without_repeats() -> None:
+    study = quiet_study(BOSampler(seed=3))
+
+    def objective(trial: BaseTrial) -> float:
+        return abs(trial.suggest_int("a", 0, 3) - 2) + (trial.suggest_categorical("b", ["x", "y", "z"]) == "y")
+
+    asked = run(study, objective, 12, pending=1)
+    after_startup = [tuple(sorted(params.items())) for params in asked[4:]]
+    assert len(set(after_startup)) == len(after_startup)
+
+
+def test_it_goes_on_where_every_point_is_taken() -> None:
+    study = quiet_study(BOSampler(seed=3))
+    asked = run(study, lambda trial: float(trial.suggest_int("a", 0, 2)), 8)
+    assert {params["a"] for params in asked} == {0, 1, 2}
+
+
+DEGENERATE: dict[str, list[tuple[float, float | None]]] = {
+    "all equal": [(0.1 * i, 1.0) for i in range(8)],
+    "one point many times": [(0.5, 1.0)] * 8,
+    "one point, noisy": [(0.5, 1.0 + 0.1 * i) for i in range(8)],
+    "enormous values": [(0.1 * i, 1e300 * (i - 3)) for i in range(8)],
+    "tiny differences": [(0.1 * i, 1.0 + 1e-15 * i) for i in range(8)],
+    "mostly failed": [(0.1 * i, 1.0 if i < 3 else None) for i in range(9)],
+    "an infinite value": [(0.1, 1.0), (0.2, 2.0), (0.3, 3.0), (0.4, math.inf), (0.5, -math.inf)],
+    "most are the best": [(0.1 * i, 0.0 if i < 6 else 5.0) for i in range(8)],
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_a_degenerate_history_still_gives_a_value_in_range(name: str) -> None:
+    study = quiet_study(BOSampler(seed=1))
+    line(study, DEGENERATE[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = study.ask().suggest_float("x", 0.0, 1.0)
+    assert 0.0 <= value <= 1.0
+
+
+def test_infinite_values_alone_leave_the_search_random() -> None:
+    study, random = quiet_study(BOSampler(seed=1)), quiet_study(make_sampler("random", seed=1))
+    for each in (study, random):
+        line(each, [(0.1, math.inf), (0.2, math.inf), (0.3, math.inf)])
+    assert study.ask().suggest_float("x", 0.0, 1.0) == random.ask().suggest_float("x", 0.0, 1.0)
+
+
+def test_a_range_that_was_widened_is_searched_to_its_new_ends() -> None:
+    study = quiet_study(BOSampler(seed=1, space={"x": FloatDistribution(0.0, 4.0)}))
+    line(study, [(0.1 * i, -0.1 * i) for i in range(10)])
+    assert study.ask().suggest_float("x", 0.0, 4.0) > 1.0
+
+
+def test_a_range_that_was_narrowed_is_kept_to() -> None:
+    study = quiet_study(BOSampler(seed=1))
+    line(study, [(0.1 * i, -0.1 * i) for i in range(10)])
+    for _ in range(3):
+        assert study.ask().suggest_float("x", 0.0, 0.4) <= 0.4
+
+
+def test_a_parameter_that_no_trial_had_is_random_and_joins_the_model_next_time() -> None:
+    study = quiet_study(BOSampler(seed=1))
+    line(study, [(0.1 * i, 0.1 * i) for i in range(10)])
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    new = trial.suggest_float("new", 0.0, 1.0)
+    random = quiet_study(make_sampler("random", seed=1))
+    line(random, [(0.1 * i, 0.1 * i) for i in range(10)])
+    assert random.ask().suggest_float("new", 0.0, 1.0) == new
+    study.tell(trial, 0.0)
+    following = study.ask()
+    assert "new" in following.relative_params
+
+
+def test_a_pruned_trial_is_no_better_than_the_median() -> None:
+    study = quiet_study(BOSampler(seed=1))
+    line(study, [(0.1 * i, abs(0.1 * i - 0.2)) for i in range(10)])
+    study.add_trial(
+        create_trial(
+            params={"x": 0.95},
+            distributions={"x": FloatDistribution(0.0, 1.0)},
+            intermediate_values={1: -50.0},
+            state=TrialState.PRUNED,
+        )
+    )
+    assert study.ask().suggest_float("x", 0.0, 1.0) < 0.5
+
+
+def test_outcomes_are_standardised_after_their_bad_tail_was_cut() -> None:
+    y = standardised(np.array([0.0, 1.0, 2.0, 3.0, 1e9, np.inf]), 2.0)
+    assert y.mean() == pytest.approx(0.0)
+    assert y.std() == pytest.approx(1.0)
+    assert y[4] == y[5] == y.max()
+    assert (np.diff(y[:4]) > 0.0).all()
+
+
+def test_a_long_history_is_thinned_and_keeps_its_best() -> None:
+    study = quiet_study(BOSampler(seed=1, cap=40))
+    line(study, [((i % 97) / 97.0, ((i % 97) / 97.0 - 0.31) ** 2) for i in range(300)])
+    assert abs(study.ask().suggest_float("x", 0.0, 1.0) - 0.31) < 0.1
