@@ -1,0 +1,1 @@
+"""Commands and files on a site, here or on a login node elsewhere."""
