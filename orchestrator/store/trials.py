@@ -1,0 +1,109 @@
+"""Trials as Optuna has them, and the records that readers see of them."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.store.record import TrialRecord
+
+__all__ = ["SEAL", "STATES", "WORDS", "aware", "new_trial", "own", "trial_record", "utc"]
+
+SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
+
+WORDS = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+STATES = {word: state for state, word in WORDS.items()}
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """Map a trial and its user attributes to a `TrialRecord`.
+
+    The attributes are ``survey`` (what the ask wrote), ``ask_seconds``, ``job`` (the job in flight),
+    ``outcome`` (how it ended), ``metrics`` and ``info``. Where the outcome does not know something,
+    the job in flight or Optuna's own times do.
+    """
+    attributes = trial.user_attrs
+    survey: dict[str, Any] = attributes.get(SEAL, {})
+    job: dict[str, Any] = attributes.get("job", {})
+    outcome: dict[str, Any] = attributes.get("outcome", {})
+
+    def known(name: str, default: Any = None) -> Any:
+        for source in (outcome, job):
+            if source.get(name) is not None:
+                return source[name]
+        return default
+
+    finished = trial.state.is_finished()
+    waiting = trial.state == TrialState.WAITING
+    return TrialRecord(
+        number=trial.number,
+        state=WORDS[trial.state],
+        params=survey.get("params") or (trial.system_attrs.get("fixed_params", {}) if waiting else trial.params),
+        values=None if trial.values is None else tuple(trial.values),
+        metrics=attributes.get("metrics", {}),
+        steps=dict(sorted(trial.intermediate_values.items())),
+        verdict=outcome.get("verdict"),
+        reason=str(outcome.get("reason") or ""),
+        attempts=int(known("attempts", 0)),
+        job_id=str(known("job_id", "")),
+        host=str(known("host", "")),
+        gpus=tuple(str(gpu) for gpu in known("gpus", ())),
+        max_rss=known("max_rss"),
+        gpu_memory=known("gpu_memory"),
+        created=survey.get("created", _seconds(trial.datetime_start)),
+        submitted=known("submitted"),
+        started=known("started"),
+        ended=known("ended", _seconds(trial.datetime_complete)) if finished else None,
+        ask_seconds=attributes.get("ask_seconds"),
+        retry_of=survey.get("retry_of"),
+        directory=str(known("directory", "")),
+        info=attributes.get("info", {}),
+    )
+
+
+def new_trial(number: int, now: float) -> FrozenTrial:
+    """Make a running trial without parameters yet, whose id is its number."""
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=utc(now),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def own(trial: FrozenTrial) -> FrozenTrial:
+    """Copy a trial with its mappings: Optuna's `Trial` writes into the one that it is given."""
+    mine = copy.copy(trial)
+    for name in ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values"):
+        setattr(mine, name, dict(getattr(trial, name)))
+    return mine
+
+
+def aware(when: datetime | None) -> datetime | None:
+    """Make times alike: Optuna's RDB storage gives naive local ones, its journal aware ones."""
+    return None if when is None else when.astimezone(UTC)
+
+
+def utc(seconds: float) -> datetime:
+    """Turn seconds since the epoch into an aware time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _seconds(when: datetime | None) -> float | None:
+    return None if when is None else when.timestamp()
