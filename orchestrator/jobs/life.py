@@ -1,0 +1,288 @@
+"""One job's life: planned, submitted, watched, judged, and perhaps once more.
+
+Every step is on disk before the next one, so that the life can be taken up at any of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from orchestrator.clock import Clock
+from orchestrator.errors import Paused
+from orchestrator.jobs.collect import Remains, judge
+from orchestrator.jobs.dispatch import Dispatcher
+from orchestrator.jobs.packing import Packer, Withdrawn
+from orchestrator.jobs.retry import NEVER_RAN, RetryPolicy
+from orchestrator.jobs.submission import Accepted, NotThere, Rejected, Submitter, Unsettled, job_key, job_name
+from orchestrator.jobs.throttle import Throttle
+from orchestrator.jobs.watcher import Watched, Watcher
+from orchestrator.model import Answer, Attempt, Job, JobStatus, Outcome, Verdict
+from orchestrator.schedulers.base import Scheduler
+from orchestrator.store.ledger import Ledger, new_tag
+from orchestrator.transports.base import Transport
+
+__all__ = ["ABORTED", "FORGOTTEN", "INVALIDATED", "Lives", "noted"]
+
+ABORTED = "aborted"
+INVALIDATED = "invalidated"
+FORGOTTEN = "forgotten"
+
+
+class Lives:
+    """The lives of a session's jobs.
+
+    Parameters
+    ----------
+    site : str
+        The site's name, for messages.
+    orders : dict
+        Jobs that are to end, by key, with one of the notes above; shared with whoever gives the orders.
+    guard : callable
+        Called before each durable step; raises if the lease was lost.
+    tell : callable
+        Called with an event's name and its fields.
+
+    Attributes
+    ----------
+    in_flight : dict
+        What is watched, by key.
+    stuck : dict
+        Jobs that wait for something that never comes, by key, in the scheduler's words.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        clock: Clock,
+        ledger: Ledger,
+        retry: RetryPolicy,
+        fence: str,
+        throttle: Throttle,
+        transport: Transport,
+        scheduler: Scheduler,
+        submitter: Submitter,
+        dispatcher: Dispatcher,
+        packer: Packer,
+        watcher: Watcher,
+        orders: dict[str, str],
+        guard: Callable[[], None],
+        tell: Callable[..., None],
+    ) -> None:
+        self._site = site
+        self._clock = clock
+        self._ledger = ledger
+        self._retry = retry
+        self._fence = fence
+        self._throttle = throttle
+        self._transport = transport
+        self._scheduler = scheduler
+        self._submitter = submitter
+        self._dispatcher = dispatcher
+        self._packer = packer
+        self._watcher = watcher
+        self._guard = guard
+        self._tell = tell
+        self.orders = orders
+        self.in_flight: dict[str, Watched] = {}
+        self.stuck: dict[str, str] = {}
+
+    async def run(self, job: Job) -> Outcome:
+        """Take one job through its attempts, those of earlier drivers included; returns the last one's outcome.
+
+        Raises
+        ------
+        Paused
+            If the scheduler refuses the job for a reason that a person must mend.
+        """
+        attempts = list(self._ledger.attempts(job.key))
+        if attempts and self._final(attempts):
+            assert attempts[-1].outcome is not None
+            return attempts[-1].outcome
+        while True:
+            if attempts and attempts[-1].outcome is None:
+                attempt = await self._resume(job, attempts[-1])
+            else:
+                attempt = await self._begin(job)
+            attempts = list(self._ledger.attempts(job.key))
+            outcome = attempt.outcome
+            assert outcome is not None
+            if outcome.verdict is Verdict.REJECTED:
+                raise Paused(
+                    f"the scheduler of site {self._site!r} refuses {job.key}: {outcome.reason}",
+                    hint="mend the study or the site, then run it again; nothing was lost",
+                )
+            if INVALIDATED in attempt.notes or ABORTED in attempt.notes or FORGOTTEN in attempt.notes:
+                return outcome
+            if not self._retry.again(attempts):
+                return outcome
+            self._tell("retry", key=job.key, attempt=attempt.number, verdict=outcome.verdict, message=outcome.reason)
+
+    def _final(self, attempts: list[Attempt]) -> bool:
+        last = attempts[-1]
+        if last.outcome is None or last.outcome.verdict is Verdict.REJECTED:
+            return False
+        if INVALIDATED in last.notes:
+            return True
+        if ABORTED in last.notes or FORGOTTEN in last.notes:
+            return False
+        return not self._retry.again(attempts)
+
+    async def _begin(self, job: Job) -> Attempt:
+        self._guard()
+        attempt = self._ledger.plan(
+            job.key, tag=new_tag(job.number), fence=self._fence, params=job.params, now=self._clock.now()
+        )
+        self._tell("planned", key=job.key, attempt=attempt.number, tag=attempt.tag)
+        if (asked := self.orders.pop(job.key, None)) is not None:
+            return self._end(
+                noted(attempt, asked), self._void(job, attempt, Verdict.CANCELLED, f"{asked} before it was submitted")
+            )
+        try:
+            sent = await self._packer.add(job, attempt)
+        except Withdrawn:
+            asked = self.orders.pop(job.key)
+            return self._end(
+                noted(attempt, asked), self._void(job, attempt, Verdict.CANCELLED, f"{asked} before it was submitted")
+            )
+        if isinstance(sent.answer, Accepted):
+            return await self._watch(job, sent.attempt)
+        if isinstance(sent.answer, Unsettled):
+            return await self._follow(job, sent.attempt, await self._submitter.recover(sent.attempt))
+        return await self._follow(job, sent.attempt, sent.answer)
+
+    async def _resume(self, job: Job, attempt: Attempt) -> Attempt:
+        self._tell("found", key=job.key, attempt=attempt.number, tag=attempt.tag, job_id=attempt.job_id or "")
+        if attempt.job_id is not None:
+            return await self._watch(job, attempt)
+        return await self._follow(job, attempt, await self._submitter.recover(attempt))
+
+    async def _follow(self, job: Job, attempt: Attempt, answer: Accepted | Rejected | NotThere) -> Attempt:
+        if isinstance(answer, NotThere):
+            self._throttle.leave(job_key(attempt), attempt.tag)
+            reason = "never submitted: the driver ended, or the submit failed, before the scheduler took it"
+            return self._end(noted(attempt, NEVER_RAN), self._void(job, attempt, Verdict.LOST, reason))
+        if isinstance(answer, Rejected):
+            return self._end(attempt, self._void(job, attempt, Verdict.REJECTED, answer.reason))
+        self._guard()
+        return await self._watch(job, self._dispatcher.accepted(attempt, answer.job_id, found=True))
+
+    async def _watch(self, job: Job, attempt: Attempt) -> Attempt:
+        directory = self._submitter.directory(attempt)
+        held = [attempt]
+
+        def suspect(since: float | None) -> None:
+            held[0] = dataclasses.replace(held[0], suspect_since=since)
+            self._ledger.save(held[0])
+            self._tell("suspect" if since else "back", key=job.key, attempt=attempt.number)
+
+        def state(status: JobStatus) -> None:
+            if status.stuck:
+                self.stuck[job.key] = f"{status.word}: {status.reason}" if status.reason else status.word
+            elif status.answer is not Answer.UNKNOWN:
+                self.stuck.pop(job.key, None)
+            self._tell(
+                "state",
+                key=job.key,
+                state=str(status.state),
+                word=status.word,
+                message=status.reason,
+                stuck=status.stuck,
+            )
+
+        watched = Watched(
+            tag=attempt.tag,
+            directory=directory,
+            name=job_name(attempt),
+            job_id=attempt.job_id,
+            submitted=attempt.submitted or attempt.planned,
+            suspect_since=attempt.suspect_since,
+            on_progress=lambda step, value: self._tell("progress", key=job.key, step=step, value=value),
+            on_state=state,
+            on_suspect=suspect,
+        )
+        self.in_flight[job.key] = watched
+        self._throttle.enter(job_key(attempt), attempt.tag)
+        try:
+            if job.key in self.orders:
+                await self.end([job.key], self.orders[job.key])
+            remains: Remains = await self._watcher.watch(watched)
+        finally:
+            del self.in_flight[job.key]
+            self.stuck.pop(job.key, None)
+            self._throttle.leave(job_key(attempt), attempt.tag)
+        if not remains.claimed:
+            # The job is gone and its agent never came: nothing may start under this tag any more.
+            await self._transport.revoke(directory, attempt.tag)
+        attempt = dataclasses.replace(held[0], job_id=held[0].job_id or watched.job_id)
+        outcome = judge(job, attempt, remains, directory=directory, now=self._clock.now())
+        if (asked := self.orders.pop(job.key, None)) is not None and not outcome.succeeded:
+            attempt = noted(attempt, asked)
+            outcome = dataclasses.replace(outcome, verdict=Verdict.CANCELLED, reason=f"{asked} on request")
+        return self._end(attempt, outcome)
+
+    def _end(self, attempt: Attempt, outcome: Outcome) -> Attempt:
+        self._guard()
+        attempt = dataclasses.replace(attempt, outcome=outcome)
+        self._ledger.save(attempt)
+        self._tell(
+            "ended", key=attempt.key, attempt=attempt.number, verdict=str(outcome.verdict), message=outcome.reason
+        )
+        return attempt
+
+    def _void(self, job: Job, attempt: Attempt, verdict: Verdict, reason: str) -> Outcome:
+        return Outcome(
+            key=job.key,
+            verdict=verdict,
+            reason=reason,
+            attempts=attempt.number,
+            tag=attempt.tag,
+            ended=self._clock.now(),
+            directory=self._submitter.directory(attempt),
+        )
+
+    async def end(self, keys: Iterable[str], why: str) -> None:
+        """Order the end of jobs; the `run` of each returns when it has come."""
+        keys = list(keys)
+        self.orders.update(dict.fromkeys(keys, why))
+        whole: list[str] = []
+        for key in keys:
+            if (watched := self.in_flight.get(key)) is None:
+                self._packer.withdraw(key)
+            elif (job_id := await self._halt(key, watched)) is not None:
+                whole.append(job_id)
+        if whole:
+            await self._transport.run(self._scheduler.cancel(list(dict.fromkeys(whole))))
+            self._watcher.hurry()
+
+    async def _halt(self, key: str, watched: Watched) -> str | None:
+        """End one attempt; the id of its job if nothing else that is wanted runs in it, and it is to be cancelled."""
+        attempt = self._ledger.attempts(key)[-1]
+        if attempt.packed == 1 or not await self._clock.blocking(lambda: self._has_company(attempt)):
+            return watched.job_id
+        if await self._transport.revoke(watched.directory, watched.tag):
+            self._watcher.abandon(watched)
+        else:
+            await self._transport.put({f"{watched.directory}/cancel": b"cancel\n"})
+            self._watcher.hurry()
+        return None
+
+    def _has_company(self, attempt: Attempt) -> bool:
+        """Whether its job carries another attempt that is to go on, be it of a job that is not taken up yet."""
+        if any(
+            watched.job_id is not None and watched.job_id == attempt.job_id and key not in self.orders
+            for key, watched in list(self.in_flight.items())
+        ):
+            return True
+        known = self._ledger.keys()
+        return any(
+            key not in self.orders and other.outcome is None and job_key(other) == job_key(attempt)
+            for key in known
+            for other in self._ledger.attempts(key)
+        )
+
+
+def noted(attempt: Attempt, note: str) -> Attempt:
+    """``attempt`` with one more note."""
+    return attempt if note in attempt.notes else dataclasses.replace(attempt, notes=(*attempt.notes, note))
