@@ -1,0 +1,134 @@
+"""The study's folder keeps what was run: the study, the site, and where they came from.
+
+A study that is run again may grow in a few ways; anything else ends with a diff, before a single
+trial is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import ResumeMismatch
+from orchestrator.store.atomic import read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from orchestrator.config.site import Site
+    from orchestrator.config.study import Study
+    from orchestrator.model import Json
+    from orchestrator.search.layout import StudyFolder
+
+__all__ = ["freeze", "refuse_another", "refuse_elsewhere"]
+
+
+def freeze(
+    study: Study, site: Site, folder: StudyFolder, *, origin: Path, now: float, on_change: Callable[[list[str]], None]
+) -> Mapping[str, Json]:
+    """Compare with what the folder holds, or fill it; returns the study's provenance.
+
+    Raises
+    ------
+    ResumeMismatch
+        If the folder holds another study, or this one with something changed that may not change.
+    """
+    if folder.study.exists():
+        if allowed := refuse_another(study, folder):
+            on_change(allowed)
+        refuse_elsewhere(site, folder)
+    _write_with_origin(folder.study, study.to_yaml(), f"study {study.name}, from {origin}")
+    _write_with_origin(folder.site, site.to_yaml(), f"site {site.name}, as it was at the latest run")
+    return _provenance(study, folder, origin, now, on_change)
+
+
+def refuse_another(study: Study, folder: StudyFolder) -> list[str]:
+    """Lines of what has changed since the study in ``folder`` was begun, and may.
+
+    Raises
+    ------
+    ResumeMismatch
+        If something has changed that may not.
+    """
+    from orchestrator.config.study import Study as StudyModel
+    from orchestrator.config.study import compare
+
+    forbidden, allowed = compare(StudyModel.load(folder.study), study)
+    if forbidden:
+        lines = "\n".join(f"    {line}" for line in forbidden)
+        raise ResumeMismatch(
+            f"study {study.name!r} in {folder.root} was begun with another definition:\n{lines}",
+            hint="give the new study another name, or put the old values back",
+        )
+    return allowed
+
+
+def refuse_elsewhere(site: Site, folder: StudyFolder) -> None:
+    """Refuse another site as long as jobs are in flight: it knows nothing of them, and would run them again.
+
+    Raises
+    ------
+    ResumeMismatch
+        Naming the trials in flight and their site.
+    """
+    from orchestrator.config.site import load_site
+    from orchestrator.store.ledger import Ledger
+
+    if not folder.site.is_file():
+        return
+    before = load_site(folder.site)
+    if all(getattr(before, key) == getattr(site, key) for key in ("name", "scheduler", "work_root")):
+        return
+    ledger = Ledger(folder.root)
+    latest = {key: ledger.latest(key) for key in ledger.keys()}  # noqa: SIM118  a ledger is no dict
+    flying = [key for key, attempt in latest.items() if attempt is not None and attempt.outcome is None]
+    if flying:
+        more = f" and {len(flying) - 5} more" if len(flying) > 5 else ""
+        raise ResumeMismatch(
+            f"trials of the study in {folder.root} are in flight on site {before.name!r} and cannot be followed"
+            f" from site {site.name!r}: {', '.join(flying[:5])}{more}",
+            hint=f"run it with --site {before.name} until they have ended (one interrupt drains it), then change the site",
+        )
+
+
+def _provenance(
+    study: Study, folder: StudyFolder, origin: Path, now: float, on_change: Callable[[list[str]], None]
+) -> Mapping[str, Json]:
+    from orchestrator.store.provenance import collect
+
+    known: Any = read_json(folder.provenance)
+    facts = collect(origin, study.command, _data(study, origin, folder.root), now=now)
+    if isinstance(known, dict) and "runs" in known:
+        before = known.get("files", {})
+        if changed := [name for name, mark in facts["files"].items() if before.get(name, mark) != mark]:
+            on_change([f"{name} is not what it was when the study was begun" for name in changed])
+        brief: dict[str, Any] = {name: facts[name] for name in ("time", "host", "user", "git", "argv") if name in facts}
+        known["runs"].append({**brief, **({"changed": changed} if changed else {})})
+        write_json(folder.provenance, known)
+        return known
+    first = {**facts, "runs": []}
+    write_json(folder.provenance, first)
+    return first
+
+
+def _data(study: Study, origin: Path, record: Path) -> list[Path]:
+    """Files and folders that the study names: under `data`, and as words of its command."""
+    folder = origin if study.workdir is None else origin / study.workdir
+    words = study.command.split() if isinstance(study.command, str) else study.command
+    named = [folder / word for word in words if not word.startswith("-")]
+    return list(
+        dict.fromkeys([*(origin / name for name in study.data), *(path for path in named if _is_data(path, record))])
+    )
+
+
+def _is_data(path: Path, record: Path) -> bool:
+    """Whether ``path`` is there, and not a folder (``.``, ``/``) that changes because the study's record lies in it."""
+    try:
+        return path.exists() and not record.is_relative_to(path.resolve())
+    except (OSError, ValueError):  # a line for the shell is cut into words that may be no names at all
+        return False
+
+
+def _write_with_origin(path: Path, text: str, words: str) -> None:
+    header = f"# {json.dumps(words, ensure_ascii=False)[1:-1]}\n"
+    write_bytes(path, (header + text).encode())

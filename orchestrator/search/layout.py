@@ -1,0 +1,51 @@
+"""Where a study's files lie below the driver's root, and what its trials' folders are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["StudyFolder", "trial_key", "trial_number"]
+
+
+def trial_key(number: int) -> str:
+    """Folder of a trial below ``trials/`` and ``ledger/``: ``00007``."""
+    return f"{number:05d}"
+
+
+def trial_number(key: str) -> int:
+    """The trial that the folder ``key`` belongs to."""
+    return int(key.split("/", 1)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The driver's folder of one study."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The study as it was frozen at the first run."""
+        return self.root / "study.yaml"
+
+    @property
+    def site(self) -> Path:
+        """The site as it was at the latest run."""
+        return self.root / "site.yaml"
+
+    @property
+    def events(self) -> Path:
+        """One JSON object a line, for people and plots."""
+        return self.root / "events.jsonl"
+
+    @property
+    def provenance(self) -> Path:
+        """Commit, packages, host, checksums."""
+        return self.root / "provenance.json"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a driver has worked here: a folder with a study.yaml may also be where its author keeps it."""
+        marks = (self.provenance, self.events, self.root / "snapshot.json", self.root / "study.db")
+        return self.study.is_file() and any(mark.exists() for mark in marks)

@@ -1,0 +1,216 @@
+"""The study's folder: what is frozen in it, what is kept, what is refused, what is read of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from orchestrator.config.site import Site, load_site
+from orchestrator.config.study import Study
+from orchestrator.errors import ResumeMismatch, UsageError
+from orchestrator.jobs.session import Session
+from orchestrator.model import Attempt
+from orchestrator.search.freeze import freeze
+from orchestrator.search.keep import Keeper
+from orchestrator.search.layout import StudyFolder
+from orchestrator.search.reader import read_study, studies_below, trial_directory
+from orchestrator.search.rehearsal import examine, rehearse
+from orchestrator.store.ledger import Ledger
+
+
+def study(**changes: Any) -> Study:
+    data = {
+        "name": "toy",
+        "objective": {"metric": "loss", "direction": "minimize"},
+        "space": {"x": {"type": "int", "low": 1, "high": 3}},
+        "sampler": "random",
+        "trials": 4,
+        "command": ["true"],
+    }
+    return Study.model_validate({**data, **changes})
+
+
+def site(folder: Path, name: str = "mine", more: str = "") -> Site:
+    path = folder / f"{name}.yaml"
+    path.write_text(f"name: {name}\nscheduler: local\n{more}", encoding="utf-8")
+    return load_site(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    made = StudyFolder(tmp_path / "runs" / "toy")
+    made.root.mkdir(parents=True)
+    return made
+
+
+def frozen(what: Study, where: Site, folder: StudyFolder, origin: Path) -> list[str]:
+    """Freeze; the changes that were told."""
+    told: list[str] = []
+    freeze(what, where, folder, origin=origin, now=1e9, on_change=told.extend)
+    return told
+
+
+def test_what_is_frozen_reads_back_the_same(folder: StudyFolder, tmp_path: Path) -> None:
+    assert not folder.begun
+    assert frozen(study(), site(tmp_path), folder, tmp_path) == []
+    assert StudyFolder(folder.root).begun
+    assert Study.load(folder.study) == study()
+    assert load_site(folder.site).model_dump() == site(tmp_path).model_dump()
+    facts = json.loads(folder.provenance.read_text(encoding="utf-8"))
+    assert facts["workdir"] == str(tmp_path)
+
+
+def test_what_may_change_is_told_and_frozen_anew(folder: StudyFolder, tmp_path: Path) -> None:
+    frozen(study(), site(tmp_path), folder, tmp_path)
+    assert frozen(study(trials=6), site(tmp_path), folder, tmp_path) == ["trials: 4 -> 6"]
+    assert Study.load(folder.study).trials == 6
+    assert len(json.loads(folder.provenance.read_text(encoding="utf-8"))["runs"]) == 1
+
+
+def test_what_may_not_change_is_refused_and_nothing_is_written(folder: StudyFolder, tmp_path: Path) -> None:
+    frozen(study(), site(tmp_path), folder, tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.root.iterdir()}
+    with pytest.raises(ResumeMismatch, match=r"space\.x\.high: 3 -> 4"):
+        frozen(study(space={"x": {"type": "int", "low": 1, "high": 4}}), site(tmp_path), folder, tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.root.iterdir()} == before
+
+
+@pytest.mark.parametrize("other", [("other", ""), ("mine", "work_root: /scratch/{user}\n")])
+def test_another_site_is_refused_while_jobs_are_in_flight(
+    folder: StudyFolder, tmp_path: Path, other: tuple[str, str]
+) -> None:
+    frozen(study(), site(tmp_path), folder, tmp_path)
+    elsewhere = site(tmp_path, *other)
+    frozen(study(), elsewhere, folder, tmp_path)
+    frozen(study(), site(tmp_path), folder, tmp_path)
+    Ledger(folder.root).plan("00002", tag="t00002-x", fence="1-a", params={}, now=1e9)
+    with pytest.raises(ResumeMismatch, match=r"in flight on site 'mine'.*: 00002"):
+        frozen(study(), elsewhere, folder, tmp_path)
+    with pytest.raises(ResumeMismatch, match="in flight"):
+        examine(study(), elsewhere, folder)
+    frozen(study(), site(tmp_path), folder, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["y" * 300, "{{}}", "|"])
+def test_words_of_a_command_need_not_be_file_names(folder: StudyFolder, tmp_path: Path, word: str) -> None:
+    assert frozen(study(command=f"true {word}"), site(tmp_path), folder, tmp_path) == []
+
+
+@pytest.mark.parametrize("word", [".", "/", ".."])
+def test_a_folder_around_the_record_is_no_data_of_the_study(folder: StudyFolder, tmp_path: Path, word: str) -> None:
+    what = study(command=["ls", word])
+    frozen(what, site(tmp_path), folder, tmp_path)
+    assert json.loads(folder.provenance.read_text(encoding="utf-8"))["files"] == {}
+    (tmp_path / "new").touch()
+    assert frozen(what, site(tmp_path), folder, tmp_path) == []
+
+
+def test_a_changed_data_file_is_told(folder: StudyFolder, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("1\n", encoding="utf-8")
+    frozen(study(data=["data.csv"]), site(tmp_path), folder, tmp_path)
+    data.write_text("2\n", encoding="utf-8")
+    (line,) = frozen(study(data=["data.csv"]), site(tmp_path), folder, tmp_path)
+    assert str(data) in line
+
+
+def test_examining_writes_nothing_and_counts_the_grid(folder: StudyFolder, tmp_path: Path) -> None:
+    placement, trials = examine(study(sampler="grid"), site(tmp_path), folder)
+    assert trials == 3
+    assert placement.queue is None
+    assert list(folder.root.iterdir()) == []
+    with pytest.raises(UsageError, match="no sampler 'gird'"):
+        examine(study(sampler="gird"), site(tmp_path), folder)
+
+
+def test_a_rehearsal_has_script_cost_and_warnings(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(
+        "name: cluster\nscheduler: slurm\n"
+        "queues:\n  - {name: gpu, unit: node, gpus_per_unit: 4, cores_per_unit: 32, memory_per_unit: 64GB}\n",
+        encoding="utf-8",
+    )
+    wish = study(resources={"gpus": 4, "walltime": "30m"}, command=["./train.sh"])
+    found = rehearse(
+        wish,
+        load_site(cluster),
+        root=tmp_path / "runs",
+        origin=tmp_path,
+        which=lambda name: f"/bin/{name}" * (name[0] != "/"),
+    )
+    assert "#SBATCH" in found.script
+    assert "gpu" in found.summary[0]
+    assert found.cost == {"trials": 4.0, "gpu_hours": 8.0, "node_hours": 2.0}
+    assert not (tmp_path / "runs").exists()
+
+
+class Removing:
+    """A session that remembers what it was asked to remove."""
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    async def remove(self, *paths: str) -> None:
+        self.removed += paths
+
+
+async def kept(
+    best: int, values: Iterable[float], *, maximize: bool, before: dict[str, float] | None = None
+) -> list[str]:
+    """What is removed as trials with these values come in."""
+    session = Removing()
+    keeper = Keeper(best, maximize=maximize)
+    await keeper.resume(before or {}, cast("Session", session))
+    for index, value in enumerate(values):
+        await keeper.add(f"/w/{index}", value, cast("Session", session))
+    return session.removed
+
+
+async def test_only_the_best_keep_their_artefacts() -> None:
+    assert await kept(2, [3.0, 1.0, 2.0, 4.0], maximize=False) == ["/w/0/artifacts", "/w/3/artifacts"]
+    assert await kept(1, [3.0, 1.0, 4.0], maximize=True) == ["/w/1/artifacts", "/w/0/artifacts"]
+    assert await kept(0, [3.0], maximize=True) == ["/w/0/artifacts"]
+
+
+async def test_the_best_of_earlier_runs_count() -> None:
+    before = {"/w/a": 1.0, "/w/b": 5.0, "": 9.0}
+    assert await kept(1, [2.0, 0.5], maximize=False, before=before) == [
+        "/w/b/artifacts",
+        "/w/0/artifacts",
+        "/w/a/artifacts",
+    ]
+
+
+def test_a_folder_without_a_record_holds_no_study(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(study().to_yaml(), encoding="utf-8")
+    with pytest.raises(UsageError, match="holds no study"):
+        read_study(tmp_path)
+
+
+def test_the_latest_study_comes_first_those_of_comparisons_too(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "both/arm", "old")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "events.jsonl").touch()
+        os.utime(tmp_path / name / "events.jsonl", (1e9 - age, 1e9 - age))
+    assert [str(path.relative_to(tmp_path)) for path in studies_below(tmp_path)] == ["new", "both/arm", "old"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("", "{root}/trials/00003/attempt-2"),
+        ("work_root: /scratch/x\n", "/scratch/x/toy-abc123/trials/00003/attempt-2"),
+    ],
+)
+def test_an_attempt_in_flight_is_found_in_the_sites_work_root(
+    folder: StudyFolder, tmp_path: Path, more: str, expected: str
+) -> None:
+    frozen(study(), site(tmp_path, more=more), folder, tmp_path)
+    (folder.root / "id").write_text('{"id": "abc123"}', encoding="utf-8")
+    attempt = Attempt(key="00003", number=2, tag="t", fence="f", planned=0.0)
+    assert trial_directory(folder.root, attempt) == Path(expected.format(root=folder.root))
