@@ -1,0 +1,1 @@
+"""Time that jumps, and clusters that are emulated, for rehearsals and tests."""

@@ -1,0 +1,1 @@
+"""What each scheduler's commands print, on one emulated cluster."""
