@@ -1,0 +1,1 @@
+"""Curves, figures, comparison statistics, exports and the HTML report; everything reads StudyRecords only."""
