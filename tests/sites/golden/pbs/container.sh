@@ -1,0 +1,18 @@
+#!/bin/bash
+#PBS -N t00007-k3j9x2q8
+#PBS -S /bin/bash
+#PBS -j oe
+#PBS -o /work/study/trials/00007/attempt-1/job.log
+#PBS -P gx01
+#PBS -l select=1:ncpus=8:ngpus=1
+#PBS -l walltime=02:00:00
+#PBS -r n
+
+umask 077
+cd -- /work/study/trials/00007/attempt-1 || exit 1
+module load cuda/12.4
+export TF_CPP_MIN_LOG_LEVEL=1
+exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
+  /work/study/trials/00007/attempt-1
+
+# The agent starts: apptainer exec --nv --bind /work/study --bind /data /work/images/train.sif python -m train --data '/work/data sets'

@@ -1,0 +1,15 @@
+#!/bin/bash
+#PJM -N t00007-k3j9x2q8
+#PJM -j
+#PJM -o /work/study/trials/00007/attempt-1/job.log
+#PJM -L gpu=4
+#PJM -L elapse=24:00:00
+#PJM -g gx01
+#PJM --norestart
+
+umask 077
+cd -- /work/study/trials/00007/attempt-1 || exit 1
+exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
+  /work/study/trials/00007/attempt-1
+
+# The agent starts: python -m train --data '/work/data sets'

@@ -1,0 +1,23 @@
+#!/bin/bash
+#SBATCH --job-name=t00007-k3j9x2q8
+#SBATCH --comment=t00007-k3j9x2q8
+#SBATCH --output=/work/study/trials/00007/attempt-1/job.log
+#SBATCH --open-mode=append
+#SBATCH --account=gx01
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --time=02:00:00
+#SBATCH --no-requeue
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --export=ALL
+
+umask 077
+cd -- /work/study/trials/00007/attempt-1 || exit 1
+module load cuda/12.4
+export TF_CPP_MIN_LOG_LEVEL=1
+exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
+  /work/study/trials/00007/attempt-1
+
+# The agent starts: apptainer exec --nv --bind /work/study --bind /data /work/images/train.sif python -m train --data '/work/data sets'
