@@ -1,0 +1,112 @@
+"""``survey compare``: several samplers and parallelisms on one study, and the figure for the paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.manners import hold_threads
+from orchestrator.cli.output import console, emit_json, message, state
+from orchestrator.cli.run import drive
+from orchestrator.cli.target import JsonOption, RootOption
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.config.comparison import Arm
+    from orchestrator.reports.compare import Arm as ReportArm
+    from orchestrator.store.record import StudyRecord
+
+__all__ = ["compare"]
+
+
+def compare(
+    comparison: Annotated[Path, typer.Argument(help="comparison.yaml.")],
+    root: RootOption = Path("runs"),
+    site: Annotated[str, typer.Option("--site", help="A site's name or a site file.")] = "local",
+    draw_only: Annotated[bool, typer.Option("--draw-only", help="Run nothing; draw what is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is left of a comparison, then write its figure (PNG, SVG), table and HTML report."""
+    from orchestrator.config.comparison import Comparison
+    from orchestrator.config.site import load_site
+    from orchestrator.config.study import Study
+    from orchestrator.search.comparison import ComparisonDriver, arm_study, recorded
+    from orchestrator.search.layout import StudyFolder
+    from orchestrator.search.rehearsal import examine
+
+    plan = Comparison.load(comparison)
+    origin = comparison.resolve().parent
+    study_path = origin / plan.study
+    study = Study.load(study_path)
+    folder = (root / plan.name).resolve()
+    if draw_only:
+        results = recorded(plan, folder)
+    else:
+        hold_threads()
+        from orchestrator.cli.live import make_display
+        from orchestrator.cli.tally import Tally
+
+        profile = load_site(site)
+        for arm in plan.arms():
+            examine(arm_study(study, arm), profile, StudyFolder(folder / arm.label))
+        goal = study.targets[0]
+        expected = {arm.label: arm.trials for arm in plan.arms()}
+        tally = Tally(goal.metric, maximize=goal.direction == "maximize", expected=expected)
+        with make_display(console(), tally, verbosity=state().verbosity) as display:
+            driver = ComparisonDriver(
+                plan,
+                study,
+                profile,
+                root,
+                origin=study_path.parent,
+                on_event=lambda arm, event: display.show(event, arm=arm),
+            )
+            results, code = drive(driver, folder)
+        if code:
+            message(
+                f"{len(results)} of {len(plan.arms())} arms have results; run it again, or draw them with --draw-only"
+            )
+            raise typer.Exit(code)
+    if not results:
+        raise UsageError(f"comparison {plan.name!r} has no results below {folder}", hint="run it without --draw-only")
+    written = _write(folder, results, as_json=as_json)
+    for path in written:
+        typer.echo(str(path), err=as_json)
+
+
+def _write(folder: Path, results: Sequence[tuple[Arm, StudyRecord]], *, as_json: bool) -> list[Path]:
+    from orchestrator.reports.compare import Arm as Entry
+    from orchestrator.reports.compare import compare as compared
+    from orchestrator.reports.figures import comparison_figure
+    from orchestrator.reports.html import write_report
+
+    arms = [
+        Entry(label=arm.label, sampler=arm.series, parallel=arm.parallel, repeat=arm.repeat, record=record)
+        for arm, record in results
+    ]
+    result = compared(arms)
+    if as_json:
+        emit_json({"comparison": result.to_json()})
+    else:
+        typer.echo(result.to_markdown())
+    table = folder / "comparison.md"
+    table.write_text(result.to_markdown(), encoding="utf-8")
+    figures = comparison_figure(result, folder / "comparison")
+    report = folder / "report.html"
+    write_report(_best_arm(arms).record, report, comparison=result)
+    return [*figures, table, report]
+
+
+def _best_arm(arms: Sequence[ReportArm]) -> ReportArm:
+    """The arm with the best trial: the one that a report shows in full."""
+    sign = -1.0 if arms[0].record.directions[0] == "maximize" else 1.0
+
+    def rank(arm: ReportArm) -> float:
+        best = arm.record.best()
+        return sign * best[0].values[0] if best and best[0].values else float("inf")
+
+    return min(arms, key=rank)

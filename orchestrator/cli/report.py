@@ -1,0 +1,29 @@
+"""``survey report``: the study as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.target import RootOption, StudyArgument, find_folder
+
+__all__ = ["report"]
+
+
+def report(
+    study: StudyArgument = "",
+    root: RootOption = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; report.html in the study's folder.")
+    ] = None,
+) -> None:
+    """Write a self-contained HTML report and print its path."""
+    from orchestrator.reports.html import write_report
+    from orchestrator.search.reader import read_study
+
+    folder = find_folder(study, root)
+    path = out or folder / "report.html"
+    write_report(read_study(folder), path)
+    typer.echo(str(path))

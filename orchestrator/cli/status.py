@@ -1,0 +1,82 @@
+"""``survey status``: where a study stands, without asking the scheduler or disturbing the driver."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.output import emit_json, message, print_table
+from orchestrator.cli.run import goals
+from orchestrator.cli.tally import span
+from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
+
+if TYPE_CHECKING:
+    from orchestrator.store.record import StudyRecord
+
+__all__ = ["clock_time", "status"]
+
+
+def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Show a study's state, its best trial and what is in flight."""
+    from orchestrator.search.reader import read_study
+
+    record = read_study(find_folder(study, root))
+    if as_json:
+        emit_json({"study": record.to_json()})
+        return
+    counts = {word: sum(trial.state == word for trial in record.trials) for word in _WORDS}
+    shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no trials yet"
+    now = time.time()
+    typer.echo(f"{record.name} on {record.site}: {record.state}{': ' + record.message if record.message else ''}")
+    typer.echo(f"{shown}; {record.planned} planned, {record.parallel} in parallel, sampler {record.sampler['name']}")
+    typer.echo(f"as of {clock_time(record.updated, now)}{_ahead(record)}")
+    for trial in record.best():
+        typer.echo(f"best: trial {trial.number}, {goals(record, trial)}")
+    running = [trial for trial in record.trials if trial.state == "running"]
+    if running:
+        print_table(
+            ("trial", "job", "submitted", "for", "step", "latest"),
+            [
+                (
+                    str(trial.number),
+                    trial.job_id or "-",
+                    clock_time(trial.submitted, now),
+                    span(now - trial.submitted) if trial.submitted else "-",
+                    str(max(trial.steps)) if trial.steps else "-",
+                    f"{trial.steps[max(trial.steps)]:.4g}" if trial.steps else "-",
+                )
+                for trial in running
+            ],
+        )
+    failed = [trial for trial in record.trials if trial.state == "failed"]
+    for trial in failed[-_FAILURES:]:
+        typer.echo(f"trial {trial.number} failed: {trial.verdict}: {trial.reason}")
+    if record.state in {"interrupted", "paused"}:
+        message(f"survey resume {record.root} goes on with it")
+
+
+_WORDS = ("complete", "pruned", "failed", "running", "waiting")
+_FAILURES = 5
+_LATEST = 20
+
+
+def _ahead(record: StudyRecord) -> str:
+    """The end in sight: trials to come, by the mean time from submit to end of the latest, N at a time."""
+    ended = record.finished
+    spans = [trial.ended - trial.submitted for trial in ended[-_LATEST:] if trial.ended and trial.submitted]
+    left = record.planned - len(ended)
+    if record.state != "running" or not spans or left < 1:
+        return ""
+    return f", about {span(sum(spans) / len(spans) * max(1.0, left / record.parallel))} to go"
+
+
+def clock_time(when: float | None, now: float) -> str:
+    """A time of day where the reader is, with the date if that is another day."""
+    if when is None:
+        return "-"
+    there, here = (datetime.fromtimestamp(each).astimezone() for each in (when, now))
+    return there.strftime("%H:%M:%S" if there.date() == here.date() else "%Y-%m-%d %H:%M:%S")

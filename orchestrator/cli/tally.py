@@ -1,0 +1,150 @@
+"""What the events of a driver add up to: how far it is, what is in flight, the best, the end in sight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Row", "Tally", "name_of", "span"]
+
+
+@dataclass(slots=True)
+class Row:
+    """A trial in flight."""
+
+    since: float
+    state: str = "submitting"
+    job: str = ""
+    last: str = ""
+
+
+class Tally:
+    """Counts events.
+
+    Parameters
+    ----------
+    objective : str
+        The metric that is shown.
+    maximize : bool
+        Whether more of it is better.
+    expected : mapping of str to int, optional
+        Trials of each arm of a comparison, so that the end in sight is the whole comparison's.
+    best : tuple of str and float, optional
+        The best trial of earlier runs.
+    """
+
+    def __init__(
+        self,
+        objective: str,
+        *,
+        maximize: bool,
+        expected: Mapping[str, int] | None = None,
+        best: tuple[str, float] | None = None,
+    ) -> None:
+        self.objective = objective
+        self.running: dict[str, Row] = {}
+        self.done = 0
+        self.failed = 0
+        self._maximize = maximize
+        self._expected = dict(expected or {})
+        self._best = best
+        self._reasons: dict[str, str] = {}
+        self._planned: dict[str, float] = {}
+        self._spent = 0.0
+        self._counted = 0
+        self._widest = 0
+
+    @property
+    def total(self) -> int:
+        """Trials in all."""
+        return sum(self._expected.values())
+
+    def take(self, event: Mapping[str, Any], arm: str = "") -> bool:
+        """Count one event; whether it is a trial that is the best so far."""
+        name = name_of(event, arm)
+        row = self.running.get(name)
+        match event["event"]:
+            case "started":
+                self._expected[arm] = int(event["trials"])
+                self.done += int(event["done"])
+            case "planned" | "found":
+                self.running[name] = Row(since=event["time"])
+                self._widest = max(self._widest, len(self.running))
+                if event["event"] == "planned":
+                    self._planned.setdefault(name, event["time"])
+            case "submitted" if row is not None:
+                row.state, row.job = "queued", event["job_id"]
+            case "state" if row is not None:
+                row.state = event["word"] or event["state"]
+                row.last = event["message"] or row.last
+            case "progress" if row is not None:
+                row.state, row.last = "running", f"step {event['step']}: {event['value']:.4g}"
+            case "ended" if event.get("message"):
+                self._reasons[name] = str(event["message"])
+            case "told":
+                return self._told(event, name)
+        return False
+
+    def _told(self, event: Mapping[str, Any], name: str) -> bool:
+        self.running.pop(name, None)
+        self.done += 1
+        self.failed += event["state"] == "failed"
+        planned = self._planned.pop(name, None)
+        if planned is not None:
+            self._spent += max(0.0, event["time"] - planned)
+            self._counted += 1
+        values = event.get("values")
+        if not values:
+            return False
+        value = float(values[0])
+        if self._best is None or (value > self._best[1] if self._maximize else value < self._best[1]):
+            self._best = name, value
+            return True
+        return False
+
+    def why(self, name: str, event: Mapping[str, Any]) -> str:
+        """Verdict and reason of a trial without a value; the reason is said once."""
+        reason = self._reasons.pop(name, "")
+        return f"{event['verdict']}: {reason}" if reason else str(event["verdict"])
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to the end: the trials to come, by the mean time from plan to result, N at a time."""
+        left = self.total - self.done
+        if not self._counted or left < 1:
+            return None
+        return self._spent / self._counted * max(1.0, left / max(1, self._widest))
+
+    def in_flight(self) -> str:
+        """Say what is in flight: ``3 in flight (2 queued, 1 running)``."""
+        rows = list(self.running.values())
+        states = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).items())
+        return f"{len(rows)} in flight ({states})"
+
+    def summary(self) -> str:
+        """Say how far it is."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        best = "" if self._best is None else f", best {self.objective} {self._best[1]:.6g} (trial {self._best[0]})"
+        return f"{self.done}/{self.total} trials{failed}{best}"
+
+
+def name_of(event: Mapping[str, Any], arm: str) -> str:
+    """The trial that an event is about, as people call it: its number, after its arm if there are several."""
+    number = event.get("number")
+    if number is None:
+        key = str(event.get("key", ""))
+        head = key.split("/", 1)[0]
+        number = int(head) if head.isdigit() else key
+    return f"{arm}:{number}" if arm else str(number)
+
+
+def span(seconds: float) -> str:
+    """A duration for people."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

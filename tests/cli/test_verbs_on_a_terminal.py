@@ -1,0 +1,122 @@
+"""On a terminal, in a pipe, in a shell that completes: where the words go and what moves."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+from little_study import SURVEY, environment, run, write_study
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def on_a_terminal(folder: Path, *words: str, **more: str) -> tuple[int, str, str]:
+    """Run ``survey`` with a terminal for its messages; its exit code, its stdout, all that the terminal got."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(
+        [*SURVEY, *words],
+        cwd=folder,
+        env=environment(**{"TERM": "xterm-256color", **more}),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        # EIO is how Linux says that nobody has the terminal's other end any more.
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            seen += part
+        os.close(ours)
+        assert process.stdout is not None
+        out = process.stdout.read()
+    return process.returncode, out, seen.decode()
+
+
+def test_a_terminal_gets_a_live_table_that_leaves_one_line(tmp_path: Path) -> None:
+    write_study(
+        tmp_path, trials=3, command="sleep 0.6; " + f'echo \'{"{"}"metrics": {{"loss": 1}}}}\' > $SURVEY_RESULT'
+    )
+    code, out, seen = on_a_terminal(tmp_path, "run", "study.yaml")
+    assert code == 0
+    assert out.startswith("toy: done, 3 complete")
+    for word in ("trial", "job", "state", "latest", "local-", "0/3 trials", "2/3 trials"):
+        assert word in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1
+    # After the cursor is back nothing is left of the table but what it came to.
+    left = CONTROL.sub("", seen.split("\x1b[?25h")[1]).strip()
+    assert left == "3/3 trials, best loss 1 (trial 0)"
+
+
+def test_the_terminal_is_whole_after_an_error(tmp_path: Path) -> None:
+    write_study(tmp_path, trials=1, command="exit 3")
+    code, out, seen = on_a_terminal(tmp_path, "run", "study.yaml")
+    assert code == 3
+    assert out.startswith("toy: done, 1 failed")
+    after = CONTROL.sub("", seen.split("\x1b[?25h")[1])
+    assert after.split("\r\n")[0].strip() == "1/1 trials, 1 failed"
+    assert "Error: 1 of 1 trials failed" in after
+
+
+@pytest.mark.parametrize(("more", "words"), [({"TERM": "dumb"}, ()), ({}, ("-q",))])
+def test_nothing_moves_on_a_dumb_terminal_or_when_quiet(
+    tmp_path: Path, more: dict[str, str], words: tuple[str, ...]
+) -> None:
+    write_study(tmp_path, trials=1)
+    code, _, seen = on_a_terminal(tmp_path, *words, "run", "study.yaml", **more)
+    assert code == 0
+    assert "\x1b" not in seen
+    assert ("[1/1]" in seen) == (not words)
+
+
+def test_colour_is_for_those_who_want_it(tmp_path: Path) -> None:
+    _, _, seen = on_a_terminal(tmp_path, "status")
+    assert "\x1b[" in seen
+    for words, more in ((("status",), {"NO_COLOR": "1"}), (("--no-color", "status"), {})):
+        code, _, seen = on_a_terminal(tmp_path, *words, **more)
+        assert code == 2
+        assert seen.startswith("Error: no study below runs")
+        assert "\x1b" not in seen
+    assert "\x1b" not in run(tmp_path, "status").err
+    assert "\x1b[" in run(tmp_path, "status", FORCE_COLOR="1").err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    # More than a pipe holds, so that the command is still writing when its reader leaves.
+    wide = {f"p{index}": {"type": "categorical", "choices": ["x" * 3000]} for index in range(40)}
+    write_study(tmp_path, trials=1, space=wide, command="""echo '{"metrics": {"loss": 1}}' > "$SURVEY_RESULT" """)
+    assert run(tmp_path, "run", "study.yaml").code == 0
+    for verb in ("export", "export --json", "best", "status --json"):
+        line = f'{" ".join(SURVEY)} {verb} | head -c 10; echo " ${{PIPESTATUS[0]}}"'
+        done = subprocess.run(
+            ["/bin/bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_a_script_that_completes(tmp_path: Path, shell: str) -> None:
+    ran = run(tmp_path, "--show-completion", shell)
+    assert ran.code == 0, ran.err
+    assert "_SURVEY_COMPLETE" in ran.out
+    assert "survey" in ran.out
+
+
+def test_a_bug_in_a_verb_shows_its_traceback_with_debug_only(tmp_path: Path) -> None:
+    write_study(tmp_path, sampler="nonsense")
+    assert "Traceback" not in run(tmp_path, "check", "study.yaml").err
+    assert "Traceback" in run(tmp_path, "--debug", "check", "study.yaml").err
