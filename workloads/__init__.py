@@ -1,0 +1,1 @@
+"""TensorFlow medical-image trainings as trial programs; ``python -m workloads list`` names them."""

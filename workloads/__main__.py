@@ -1,0 +1,83 @@
+"""``python -m workloads``: list the tasks, make phantoms, run one trial.
+
+::
+
+    python -m workloads list
+    python -m workloads phantom aneurysm --out phantoms
+    python -m workloads aneurysm --data phantoms --set learning_rate=0.003
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from workloads import tasks
+from workloads.errors import WorkloadError
+from workloads.parameters import parse_assignments
+
+__all__ = ["main"]
+
+
+def _list() -> None:
+    for name in tasks.NAMES:
+        task = tasks.load(name)
+        print(f"{name}: {task.SUMMARY}")  # noqa: T201 - this verb's answer
+        for parameter in task.PARAMETERS:
+            range_ = f"{parameter.describe()}, default {parameter.default}"
+            print(f"  {parameter.name:<16} {range_:<40} {parameter.meaning}")  # noqa: T201 - as above
+
+
+def _phantom(arguments: Sequence[str]) -> None:
+    makers = [name for name in tasks.NAMES if hasattr(tasks.load(name), "make_phantoms")]
+    if not arguments or arguments[0].startswith("-"):
+        raise WorkloadError("phantoms of which task?", hint="there is: " + ", ".join(makers))
+    task = tasks.load(arguments[0])
+    if arguments[0] not in makers:
+        raise WorkloadError(f"{arguments[0]} needs no phantoms", hint="there is: " + ", ".join(makers))
+    parser = argparse.ArgumentParser(prog=f"python -m workloads phantom {arguments[0]}", description=task.SUMMARY)
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed, the same data (default: %(default)s)")
+    task.add_phantom_arguments(parser)
+    task.make_phantoms(parser.parse_args(arguments[1:]))
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    from orchestrator import trial
+
+    task = tasks.load(name)
+    parser = argparse.ArgumentParser(prog=f"python -m workloads {name}", description=task.SUMMARY)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a hyperparameter, over what the survey asks for: " + ", ".join(each.name for each in task.PARAMETERS),
+    )
+    task.add_arguments(parser)
+    options = parser.parse_args(arguments)
+    task.run(options, {**trial.params(), **parse_assignments(options.set)})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, or 2 for what the user must change."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if not arguments or arguments[0] in {"-h", "--help"}:
+            print(__doc__)  # noqa: T201 - help goes to stdout
+        elif arguments[0] == "list":
+            _list()
+        elif arguments[0] == "phantom":
+            _phantom(arguments[1:])
+        else:
+            _run(arguments[0], arguments[1:])
+    except WorkloadError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - errors of a command line
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What every detection task does with a trained network: find, match, count, and keep the evidence.
+
+The candidate list and the lesion count of every case are written out, so that any FROC metric can be
+computed again under another matching rule or normalisation without training anything again.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from workloads.data.dataset import Case
+from workloads.data.nifti import Volume, write_like
+from workloads.metrics.candidates import Candidate, find_candidates
+from workloads.metrics.froc import CaseDetections, froc, partial_area, sensitivity_at
+from workloads.metrics.matching import Matching, match
+from workloads.metrics.overlap import dice, false_volume, mean_dice_of_lesion_cases
+from workloads.training.inference import predict_volume
+
+__all__ = ["Detected", "detect", "summarise", "write_artifacts"]
+
+LESION = 0.5  # probability from which a voxel is marked as lesion, for Dice and volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detected:
+    """What a network says of one case.
+
+    Attributes
+    ----------
+    probability : ndarray of float64, shape (x, y, z)
+        Double precision: in single, confident voxels would tie at exactly 1.
+    """
+
+    case: Case
+    probability: NDArray[np.float64]
+    candidates: tuple[Candidate, ...]
+    detections: CaseDetections
+
+
+def detect(
+    logits: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    cases: Sequence[Case],
+    *,
+    smoothing: float,
+    matching: Matching,
+    window: int,
+    multiple: int,
+) -> list[Detected]:
+    """Apply a network to cases; ``smoothing`` in mm, the rest as in `predict_volume` and `match`."""
+    found = []
+    for case in cases:
+        field = predict_volume(logits, case.image.array, window=window, multiple=multiple)
+        probability = special.expit(field.astype(np.float64))
+        candidates = tuple(find_candidates(probability, case.image.spacing, smoothing=smoothing))
+        detections = match(case.name, candidates, case.lesion, case.image.spacing, matching)
+        found.append(Detected(case=case, probability=probability, candidates=candidates, detections=detections))
+    return found
+
+
+def summarise(detected: Sequence[Detected]) -> dict[str, float]:
+    """The metrics of a detection task, all finite.
+
+    ``pauc`` and ``pauc_10`` to 3 and 10 false positives per case; ``sensitivity_1fp`` at 1;
+    ``dice_lesion`` over cases with a lesion; ``false_volume_normal`` in mm3 per normal case, where
+    there is one.
+    """
+    curve = froc([case.detections for case in detected])
+    masks = [(case.probability >= LESION, case.case.lesion) for case in detected]
+    metrics = {
+        "pauc": partial_area(curve, 3.0),
+        "pauc_10": partial_area(curve, 10.0),
+        "sensitivity_1fp": sensitivity_at(curve, 1.0),
+        "dice_lesion": mean_dice_of_lesion_cases(masks),
+    }
+    volumes = [
+        false_volume(marked, lesion, case.case.image.spacing)
+        for case, (marked, lesion) in zip(detected, masks, strict=True)
+        if not lesion.any()
+    ]
+    if volumes:
+        metrics["false_volume_normal"] = float(np.mean(volumes))
+    return metrics
+
+
+def write_artifacts(folder: Path, detected: Sequence[Detected], *, predictions: bool) -> None:
+    """Write ``cases.csv``, ``candidates.csv`` and, if asked for, ``predictions/CASE.nii.gz``.
+
+    A prediction is the probability in percent (uint8) on the grid of the case's own image file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(
+            ["case", "lesions", "lesions_hit", "candidates", "highest_false_score", "dice", "false_volume_mm3"]
+        )
+        for item in detected:
+            found, lesion = item.detections, item.case.lesion
+            marked = item.probability >= LESION
+            false = found.scores[found.lesions == 0]
+            rows.writerow(
+                [
+                    found.case,
+                    found.n_lesions,
+                    len(set(found.lesions[found.lesions > 0].tolist())),
+                    found.scores.size,
+                    repr(float(false.max())) if false.size else "",
+                    f"{dice(marked, lesion):.6g}" if lesion.any() else "",
+                    f"{false_volume(marked, lesion, item.case.image.spacing):.6g}",
+                ]
+            )
+    with (folder / "candidates.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["case", "score", "lesion", "x_mm", "y_mm", "z_mm"])
+        for item in detected:
+            for candidate, hit in zip(item.candidates, item.detections.lesions.tolist(), strict=True):
+                place = item.case.image.position(candidate.index)
+                rows.writerow([item.case.name, repr(candidate.score), hit, *(f"{value:.3f}" for value in place)])
+    if predictions:
+        for item in detected:
+            percent = np.nan_to_num(100.0 * item.probability).round().astype(np.uint8)
+            volume = Volume(array=percent, affine=item.case.image.affine, path=item.case.image.path)
+            write_like(folder / "predictions" / f"{item.case.name}.nii.gz", volume)

@@ -1,0 +1,30 @@
+"""The tasks, by name: each module is one trial program.
+
+A task's module has ``SUMMARY`` (one line), ``PARAMETERS``, ``add_arguments(parser)`` and
+``run(options, params)``; one with phantoms has ``add_phantom_arguments(parser)`` and
+``make_phantoms(options)`` too. Importing it loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from workloads.errors import WorkloadError, did_you_mean
+
+__all__ = ["NAMES", "load"]
+
+NAMES = ("aneurysm", "digits")
+
+
+def load(name: str) -> Any:
+    """The module of the task ``name``.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such task.
+    """
+    if name not in NAMES:
+        raise WorkloadError(f"no task is called {name!r}", hint=did_you_mean(name, NAMES))
+    return importlib.import_module(f"workloads.tasks.{name}")

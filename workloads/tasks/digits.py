@@ -1,0 +1,117 @@
+"""Handwritten digits: a small multilayer perceptron on real images, in a second, without TensorFlow.
+
+The 1797 images of 8 x 8 pixels are scikit-learn's (Alpaydin and Kaynak, UCI repository, 1998). It is
+for tutorials and for trying a site: everything a trial does, at no cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator import trial
+from workloads.errors import WorkloadError
+from workloads.parameters import Parameter, resolve
+from workloads.training.setup import peak_memory, prepare, versions
+
+__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "run"]
+
+SUMMARY = "handwritten digits: a perceptron on scikit-learn's images, accuracy (no TensorFlow)"
+
+PARAMETERS = (
+    Parameter(name="learning_rate", default=0.01, low=1e-4, high=1.0, log=True, meaning="of every step"),
+    Parameter(name="hidden_units", default=32, low=2, high=128, log=True, meaning="units of the one hidden layer"),
+    Parameter(name="alpha", default=1e-4, low=1e-6, high=10.0, log=True, meaning="L2 penalty"),
+    Parameter(name="batch_size", default=32, low=8, high=256, log=True, meaning="images of one step"),
+    Parameter(name="activation", default="relu", choices=("relu", "tanh", "logistic"), meaning="of the hidden layer"),
+    Parameter(name="solver", default="sgd", choices=("sgd", "adam"), meaning="optimiser"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line of a trial may have."""
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, else 1)")
+    parser.add_argument("--seed", type=int, help="default: the trial's seed, else 0")
+    parser.add_argument("--out", type=Path, help="folder of the artifacts (default: the trial's)")
+
+
+def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """Train on two thirds of the images and report the accuracy on the others, epoch by epoch.
+
+    Raises
+    ------
+    WorkloadError
+        If a parameter does not fit, or scikit-learn is not installed.
+    """
+    params = resolve(PARAMETERS, given)
+    if options.epochs < 1:
+        raise WorkloadError("--epochs must be at least 1")
+    prepare(options.threads)
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+        from sklearn.neural_network import MLPClassifier
+    except ModuleNotFoundError:
+        raise WorkloadError(
+            "scikit-learn is not installed", hint="pip install 'survey-orchestrator[workloads-cpu]'"
+        ) from None
+    seed = next(value for value in (options.seed, trial.seed(), 0) if value is not None) % 2**32
+    images, digits = load_digits(return_X_y=True)
+    # The split never changes with the seed: trials are compared on the same images.
+    split = train_test_split(images / 16.0, digits, test_size=1 / 3, random_state=0, stratify=digits)
+    train_images, validation_images, train_digits, validation_digits = split
+    model = MLPClassifier(
+        hidden_layer_sizes=(params["hidden_units"],),
+        activation=params["activation"],
+        solver=params["solver"],
+        alpha=params["alpha"],
+        batch_size=params["batch_size"],
+        learning_rate_init=params["learning_rate"],
+        random_state=seed,
+    )
+    started = time.monotonic()
+    accuracy, epoch, diverged = 0.0, 0, False
+    for epoch in range(1, options.epochs + 1):  # how far it came is reported
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")  # overflow, on the way to the divergence that is caught below
+                model.partial_fit(train_images, train_digits, classes=np.arange(10))
+        except ValueError:
+            diverged = True
+            break
+        accuracy = float(model.score(validation_images, validation_digits))
+        trial.report(epoch, accuracy)
+        if trial.should_stop():
+            break
+    seconds = time.monotonic() - started
+    if diverged:
+        accuracy = 0.0
+    else:
+        _write_answers(options.out or Path(trial.artifacts_dir()), model.predict(validation_images), validation_digits)
+    trial.finish(
+        {"accuracy": accuracy, "train_seconds": seconds},
+        {
+            "epochs": epoch,
+            "diverged": diverged,
+            "seed": seed,
+            "params": params,
+            "versions": versions("scikit-learn", "numpy", "survey-orchestrator"),
+            "peak_memory_mib": round(peak_memory(), 1),
+        },
+    )
+
+
+def _write_answers(folder: Path, answers: Any, digits: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "answers.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["digit", "answer"])
+        rows.writerows(zip(digits.tolist(), answers.tolist(), strict=True))

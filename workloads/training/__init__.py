@@ -1,0 +1,1 @@
+"""What every training shares: the machine's set-up and the loop."""

@@ -1,0 +1,78 @@
+"""A network over a volume of any size: whole where it fits, else in overlapping windows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["compiled", "predict_volume"]
+
+
+def compiled(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A Keras model as a function of arrays, traced once for every size of volume."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, None, None, None, 1), tf.float32)]
+    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
+
+    def network(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(graph(tf.constant(array)))
+
+    return network
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """First voxels of windows that cover ``length``, half a window apart."""
+    if length <= window:
+        return [0]
+    return [*range(0, length - window, max(1, window // 2)), length - window]
+
+
+def _weights(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A Gaussian over the window: what lies at its border has seen the least around it."""
+    profile = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 6)) ** 2) for n in shape]
+    return np.asarray(np.einsum("i,j,k->ijk", *profile), dtype=np.float32)
+
+
+def predict_volume(
+    network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    array: NDArray[np.float32],
+    *,
+    window: int = 64,
+    multiple: int = 1,
+) -> NDArray[np.float32]:
+    """Apply ``network`` to a volume.
+
+    Parameters
+    ----------
+    network : callable
+        From (1, x, y, z, 1) to the same shape.
+    array : ndarray, shape (x, y, z)
+    window : int
+        Longest side that is computed at once; memory is bound by it. A multiple of ``multiple``.
+    multiple : int
+        The network takes sides that are multiples of this; the volume is padded by repeating its border.
+
+    Returns
+    -------
+    ndarray, shape (x, y, z)
+    """
+    padding = [(0, -length % multiple) for length in array.shape]
+    padded = np.pad(array, padding, mode="edge")
+    size = tuple(min(window, length) for length in padded.shape)
+    if size == padded.shape:
+        result = network(padded[None, ..., None])[0, ..., 0]
+    else:
+        total = np.zeros(padded.shape, dtype=np.float32)
+        weight = np.zeros(padded.shape, dtype=np.float32)
+        weights = _weights(size)
+        for corner in itertools.product(*(_starts(*pair) for pair in zip(padded.shape, size, strict=True))):
+            cut = tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
+            total[cut] += weights * network(padded[cut][None, ..., None])[0, ..., 0]
+            weight[cut] += weights
+        result = total / weight
+    return np.asarray(result[tuple(slice(0, length) for length in array.shape)], dtype=np.float32)
