@@ -1,0 +1,143 @@
+"""One sshd for all tests of this folder; each test starts with it running and its own host key known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ssh_server import CannotProvide, Sshd, make_key, provide
+
+from orchestrator.clock import SystemClock
+from orchestrator.config.site import Site
+from orchestrator.transports.openssh import OpenSSHLink
+from orchestrator.transports.registry import make_transport
+from orchestrator.transports.remote import RemoteTransport
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "transports"))  # the contract lives with the others
+
+
+@dataclass
+class Place:
+    """A server, and the files of someone who goes there."""
+
+    server: Sshd
+    key: Path
+    config: Path
+    known_hosts: Path
+    socket: Path
+
+    def know(self, *lines: str) -> None:
+        """Let these be all the known hosts."""
+        self.known_hosts.write_text("".join(lines))
+
+    def configure(self, *lines: str) -> None:
+        """Write ~/.ssh/config's place-holder anew."""
+        common = ("Host *", f"  UserKnownHostsFile {self.known_hosts}", "  GlobalKnownHostsFile /dev/null")
+        self.config.write_text("\n".join((*lines, *common, "  IdentitiesOnly yes", "")))
+
+
+@pytest.fixture(scope="session")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
+    try:
+        provide()
+        folder = tmp_path_factory.mktemp("sshd")
+        server = Sshd(folder / "server", make_key(folder / "user_key"))
+        server.start()
+    except CannotProvide as error:
+        pytest.fail(f"no sshd to test with: {error}", pytrace=False)
+    yield server, folder / "user_key"
+    server.stop()
+
+
+@pytest.fixture
+def place(own_server: tuple[Sshd, Path], tmp_path: Path) -> Iterator[Place]:
+    server, key = own_server
+    found = Place(server, key, tmp_path / "ssh_config", tmp_path / "known_hosts", tmp_path / "m" / "s")
+    found.configure()
+    found.know(server.known_hosts_line)
+    yield found
+    if found.socket.exists():
+        end = ["ssh", "-F", str(found.config), "-S", str(found.socket), "-O", "exit", "127.0.0.1"]
+        subprocess.run(end, capture_output=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the site, which is this machine."""
+    (tmp_path / "there").mkdir()
+    return tmp_path / "there"
+
+
+@pytest.fixture(params=["openssh", "paramiko"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_site(place: Place, kind: str) -> Callable[..., Site]:
+    """Make a site of the kind in turn; words given replace its transport's."""
+
+    def make(**words: Any) -> Site:
+        transport = {
+            "kind": kind,
+            "host": "127.0.0.1",
+            "port": place.server.port,
+            "user": "root",
+            "identity_file": str(place.key),
+            "config_file": str(place.config),
+            **({"control_path": str(place.socket)} if kind == "openssh" else {}),
+            **words,
+        }
+        return Site.model_validate(
+            {"name": "there", "scheduler": "local", "work_root": "/tmp/work", "transport": transport}
+        )
+
+    return make
+
+
+class JumpingClock(SystemClock):
+    """Nothing takes time but sleeps, which are written down."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.before_wake: Callable[[], None] = lambda: None
+
+    def now(self) -> float:
+        return sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.before_wake()
+
+
+@pytest.fixture
+def clock() -> JumpingClock:
+    return JumpingClock()
+
+
+@pytest.fixture
+async def open_transport(clock: JumpingClock) -> AsyncIterator[Callable[[Site], RemoteTransport]]:
+    """Make transports that are closed, and their masters ended, after the test."""
+    made: list[RemoteTransport] = []
+
+    def make(site: Site) -> RemoteTransport:
+        transport = make_transport(site, clock)
+        assert isinstance(transport, RemoteTransport)
+        made.append(transport)
+        return transport
+
+    yield make
+    for transport in made:
+        if isinstance(transport._link, OpenSSHLink):
+            await transport._link.drop()
+        await transport.close()
+
+
+@pytest.fixture
+def transport(make_site: Callable[..., Site], open_transport: Callable[[Site], RemoteTransport]) -> RemoteTransport:
+    return open_transport(make_site())
