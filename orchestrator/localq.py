@@ -68,6 +68,11 @@ def _start(pid: int) -> int:
     return int(fields[19]) if fields and fields[0] not in ("Z", "X") else 0
 
 
+def _lives(pid: int, start: int) -> bool:
+    """Whether the process that began at ``start`` is there; 0, of one that was over when it was recorded, never is."""
+    return bool(start) and _start(pid) == start
+
+
 def _record_path(spool: str, name: str) -> str:
     if not name or name.startswith(".") or "/" in name or any(ord(letter) < 33 for letter in name):
         raise _RefusedError("{!r} cannot be a job's name".format(name), EXIT_USAGE)
@@ -122,9 +127,9 @@ def _state(record: "Dict[str, Any]") -> "Tuple[str, str]":
         if record["host"] != os.uname().nodename:
             return "unknown", "kept on {}".format(record["host"])
         return "rebooted", "the machine was started anew"
-    if _start(record["pid"]) == record["start"]:
+    if _lives(record["pid"], record["start"]):
         return state, reason
-    if record.get("child") and _start(record["child"]) == record["child_start"]:
+    if record.get("child") and _lives(record["child"], record["child_start"]):
         return "running", "its keeper was killed"
     return "vanished", "its keeper was killed before it could record the end"
 
