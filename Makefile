@@ -43,11 +43,14 @@ imports: $(STAMP)
 agent: $(STAMP)
 	$(BIN)/vermin --no-tips --violations -t=3.6- orchestrator/agent.py orchestrator/trial.py orchestrator/localq.py orchestrator/transports/far_end.py
 
+# More workers than this only take time from each other: many tests run real jobs.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow or not slow" --run-slow
+	$(PYTEST) --run-slow
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

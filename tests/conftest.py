@@ -22,6 +22,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
         if "slow" in item.keywords and not slow:
             item.add_marker(pytest.mark.skip(reason="runs in `make test-slow`"))
+        if "system" in item.keywords:
+            # One worker has the machine's servers to itself: their packages, ports and state are one.
+            item.add_marker(pytest.mark.xdist_group("system"))
+    # The longest chain begins first, so that the other workers' tests run beside it.
+    items.sort(key=lambda item: "system" not in item.keywords)
 
 
 @pytest.fixture(autouse=True)
