@@ -61,7 +61,7 @@ def _lines(value: object) -> object:
 Line: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+@:-]*$", max_length=128)]
 Lines: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_shell)], ...], BeforeValidator(_lines)]
-Evidence: TypeAlias = Literal["documented", "assumed"]
+Evidence: TypeAlias = Literal["documented", "assumed", "own"]
 
 
 def _syntax(*names: str) -> AfterValidator:
@@ -251,7 +251,8 @@ class Site(_Frozen):
     notes: str = ""
     sources: tuple[str, ...] = Field(default=(), description="Where the documented values were read.")
     evidence: dict[str, Evidence] = Field(
-        default={}, description='Per dotted key: "documented" by the site itself, or "assumed" from other scripts.'
+        default={},
+        description='Per dotted key: "documented" by the site itself, "assumed" from other scripts, or "own".',
     )
 
     @field_validator("status_banner")
@@ -342,11 +343,13 @@ class Site(_Frozen):
         return None
 
     def to_yaml(self) -> str:
-        """Write the site, complete and without ``extends``, as a file that `load_site` reads back."""
-        import yaml
+        """Write the site, complete and without ``extends``, as a file that `load_site` reads back.
 
-        data = self.model_dump(mode="json", exclude={"extends"})
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        Behind each value stands in a comment whether it is documented, assumed or a default of ours.
+        """
+        from orchestrator.config.evidence import site_text
+
+        return site_text(self)
 
 
 class BatchContainer(_Frozen):
@@ -397,6 +400,7 @@ def load_site(name_or_path: str | Path) -> Site:
 def _load(name: str, seen: tuple[Path, ...]) -> Site:
     from pydantic import ValidationError
 
+    from orchestrator.config.evidence import own_keys
     from orchestrator.config.mistakes import config_error
 
     path = _path_of(name, seen)
@@ -406,6 +410,8 @@ def _load(name: str, seen: tuple[Path, ...]) -> Site:
     if isinstance(below, str):
         base = _load(below, (*seen, path)).model_dump(mode="json", exclude_unset=True, exclude={"extends"})
     merged, lines = merge(base, data, lines)
+    if base.get("evidence") and "evidence" not in data:
+        merged["evidence"] = {**base["evidence"], **dict.fromkeys(own_keys(data, Site.model_fields), "own")}
     try:
         return Site.model_validate(merged)
     except ValidationError as error:

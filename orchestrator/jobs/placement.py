@@ -89,7 +89,7 @@ def place(site: Site, resources: Resources, batch: BatchOptions, *, attempts: in
             found.append(answer)
     if not found:
         raise UsageError(
-            f"no queue of site {site.name} takes {_wish(resources)}:\n  " + "\n  ".join(refusals),
+            f"no queue of site {site.name} takes {_wish(resources, batch, attempts)}:\n  " + "\n  ".join(refusals),
             hint="Change `resources:` in study.yaml, or correct the queue in a site file with `extends: "
             f"{site.name}` if the site's limits have changed.",
         )
@@ -205,7 +205,7 @@ def _range(queue: Queue) -> str:
     return str(queue.max_units) if queue.min_units == queue.max_units else f"{queue.min_units} to {queue.max_units}"
 
 
-def _wish(resources: Resources) -> str:
+def _wish(resources: Resources, batch: BatchOptions, attempts: int) -> str:
     words = [_units(resources.gpus, "gpu"), f"{resources.cpus} core{'s' if resources.cpus > 1 else ''}"]
     if resources.memory is not None:
         words.append(f"{resources.memory} MiB")
@@ -213,4 +213,6 @@ def _wish(resources: Resources) -> str:
         words = [f"{resources.nodes} nodes with {words[0]}", *words[1:]]
     if resources.walltime is not None:
         words.append(f"for {format_duration(resources.walltime)}")
-    return ", ".join(words)
+    pack = min(batch.pack, attempts) if isinstance(batch.pack, int) else 1
+    together = f"{pack} attempts in one job, each with " if pack > 1 else ""
+    return together + ", ".join(words)

@@ -8,6 +8,7 @@ in the agent's order and not in the script.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -185,11 +186,19 @@ def _elements(request: ScriptRequest) -> list[tuple[str, ...]]:
 
 
 def _directive(value: object, prefix: str = "") -> str:
-    """Filter: text that stays one directive; ``prefix`` goes in front where the text does not bring its own."""
+    """Filter: text that stays one directive; ``prefix`` goes in front where the text does not bring its own.
+
+    Another scheduler's directive is refused: it would be a comment here, and nobody would notice.
+    """
     text = str(value)
     if match := _CONTROL.search(text):
         raise UsageError(f"a directive cannot hold the control character {match[0]!r}: {text!r}")
-    return f"{prefix} {text}" if prefix and not text.startswith("#") else text
+    if not prefix or text.split(None, 1)[:1] == [prefix]:
+        return text
+    if text.startswith("#"):
+        hint = "Directives of a site and of a study may be written without their prefix."
+        raise UsageError(f"this scheduler reads {prefix} lines, not {text!r}", hint=hint)
+    return f"{prefix} {text}"
 
 
 def _word(value: object) -> str:
@@ -215,9 +224,13 @@ def _path(folder: object, name: str = "", *, blanks: bool = True) -> str:
     return f'"{text}{name}"' if " " in text else f"{text}{name}"
 
 
-@functools.cache
 def _environment() -> jinja2.Environment:
-    # One for the process: compiling a template costs more than all else that a submit does here.
+    """Give the one environment of this process: compiling a template costs more than all else that a submit does."""
+    return _environment_for(os.environ.get("HOME"), os.environ.get("XDG_CONFIG_HOME"))
+
+
+@functools.lru_cache(maxsize=1)
+def _environment_for(*_where_own_templates_lie: str | None) -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(
@@ -234,21 +247,35 @@ def _environment() -> jinja2.Environment:
 
 def _source(name: str) -> tuple[str, str, Callable[[], bool]] | None:
     """Read a template by name, by path, or as ``shipped/NAME`` past a user's file of the same name."""
-    path = _template_path(name)
-    if path is None or not path.is_file():
+    candidates = _candidates(name)
+    place = next((place for place, path in enumerate(candidates) if os.path.isfile(path)), None)
+    if place is None:
         return None
-    text, seen = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
+    path, before = candidates[place], candidates[:place]
+    seen = os.stat(path).st_mtime_ns
+    text = Path(path).read_text(encoding="utf-8")
 
     def unchanged() -> bool:
-        return _template_path(name) == path and path.is_file() and path.stat().st_mtime_ns == seen
+        # Asked for every script that is made: one stat a file, and no pathlib.
+        return _changed_at(path) == seen and all(_changed_at(other) is None for other in before)
 
-    return text, str(path), unchanged
+    return text, path, unchanged
 
 
-def _template_path(name: str) -> Path | None:
+def _candidates(name: str) -> tuple[str, ...]:
+    """Paths that a template may have, the first that exists wins."""
     if name.startswith("shipped/"):
-        return files.folders("templates")[-1] / name.removeprefix("shipped/")
-    return Path(name).expanduser() if "/" in name else files.find("templates", name)
+        return (str(files.folders("templates")[-1] / name.removeprefix("shipped/")),)
+    if "/" in name:
+        return (str(Path(name).expanduser()),)
+    return tuple(str(folder / name) for folder in files.folders("templates"))
+
+
+def _changed_at(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _rendered(name: str, context: Mapping[str, Any]) -> str:

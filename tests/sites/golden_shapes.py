@@ -25,6 +25,7 @@ class Shape:
 
     resources: Resources
     batch: Mapping[str, object] = field(default_factory=dict)
+    sites: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # what is asked for in another way there
     attempts: int = 1
     array: int | None = None
 
@@ -32,8 +33,19 @@ class Shape:
 SHAPES = {
     "one-gpu": Shape(Resources(gpus=1, cpus=8, memory=32 * 1024, walltime=2 * 3600)),
     "four-gpus": Shape(Resources(gpus=4, cpus=16, walltime=24 * 3600)),
-    "two-nodes": Shape(Resources(gpus=4, cpus=16, walltime=12 * 3600, nodes=2)),
-    "packed": Shape(Resources(gpus=1, cpus=8, walltime=2 * 3600), {"pack": "auto"}, attempts=8),
+    "two-nodes": Shape(Resources(gpus=1, cpus=16, walltime=12 * 3600, nodes=2)),
+    "packed": Shape(
+        Resources(gpus=1, cpus=8, walltime=2 * 3600),
+        {"pack": "auto"},
+        # Where single GPUs are sold for as much as a part of a node, a packed node is chosen by name.
+        {
+            "flow-type2": {"queue": "cx-single"},
+            "tsubame4": {"queue": "node_f"},
+            "wisteria-aquarius": {"queue": "regular-a"},
+            **{name: {"pack": 4} for name in ("genkai", "gridengine", "local", "pbs", "pjm", "slurm")},
+        },
+        attempts=8,
+    ),
     "packed-by-three": Shape(Resources(gpus=1, cpus=8, walltime=2 * 3600), {"pack": 3}, attempts=3),
     "container": Shape(
         Resources(gpus=1, cpus=8, walltime=2 * 3600),
@@ -49,7 +61,7 @@ SHAPES = {
 
 def text_of(site: Site, shape: Shape) -> tuple[str, str]:
     """Text and suffix of a golden file: the script with the command it leads to, or the refusal."""
-    batch = BatchOptions.model_validate({"group": "gx01", **shape.batch})
+    batch = BatchOptions.model_validate({"group": "gx01", **shape.batch, **shape.sites.get(site.name, {})})
     python = "/opt/survey/bin/python" if site.python is None else site.python
     try:
         placement = place(site, shape.resources, batch, attempts=shape.attempts)

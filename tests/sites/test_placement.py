@@ -74,6 +74,26 @@ def test_pack_auto_fills_a_whole_node_with_single_gpu_attempts() -> None:
     assert (placement.pack, placement.units, placement.gpus) == (4, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("site", "queue", "pack"), [("reedbush-h", None, 2), ("reedbush-l", None, 4), ("flow-type2", "cx-single", 4)]
+)
+def test_pack_auto_puts_one_attempt_on_each_gpu_of_a_whole_node(site: str, queue: str | None, pack: int) -> None:
+    placement = place(load_site(site), Resources(gpus=1), batch(pack="auto", queue=queue), attempts=8)
+    assert (placement.pack, placement.nodes, placement.gpus) == (pack, 1, pack)
+
+
+def test_the_refusal_of_a_packed_job_says_how_many_share_it() -> None:
+    with pytest.raises(UsageError, match="takes 3 attempts in one job, each with 1 GPU") as caught:
+        place(load_site("reedbush-h"), Resources(gpus=1), batch(pack=3), attempts=5)
+    assert "h-regular (by node): 3 GPUs a node are more than its 2" in str(caught.value)
+
+
+def test_a_job_of_several_nodes_without_gpus_stays_off_gpu_nodes() -> None:
+    assert place(load_site("genkai"), Resources(cpus=100, nodes=20, walltime=24 * HOUR), GROUP).queue == "a-batch"
+    with pytest.raises(UsageError, match=r"a-batch \(by node\): a walltime of 2d is over its 1d"):
+        place(load_site("genkai"), Resources(cpus=100, nodes=20, walltime=48 * HOUR), GROUP)
+
+
 def test_pack_auto_leaves_room_for_cores_and_memory() -> None:
     node = Queue(name="n", unit="node", gpus_per_unit=4, cores_per_unit=16, memory_per_unit=64 * 1024)
     site = Site(name="x", scheduler="pbs", queues=(node,))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,17 +16,15 @@ from orchestrator.jobs.placement import place
 from orchestrator.jobs.script import ScriptRequest, render, scheduler_options, wrap_command
 from orchestrator.model import Resources
 
-SHIPPED = resources.folders("templates")[-1]
 ONE = Resources(gpus=1, walltime=3600)
 NASTY = "a b'c\"d$(touch owned)`touch owned`;&|*"
 
 
 @pytest.fixture
-def own_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_templates() -> Path:
     """A user's own folder of templates, searched before the shipped ones."""
-    own = tmp_path / "config" / "templates"
+    own = resources.folders("templates")[0]
     own.mkdir(parents=True)
-    monkeypatch.setattr(resources, "folders", lambda kind: (tmp_path / "config" / kind, SHIPPED.parent / kind))
     return own
 
 
@@ -150,6 +149,16 @@ def test_further_directives_come_with_or_without_the_prefix() -> None:
     assert "#SBATCH --constraint=a100\n#SBATCH --nice=10\n" in script("slurm", options)
 
 
+@pytest.mark.parametrize(
+    ("site", "line"),
+    [("slurm", "#PBS -l select=1"), ("pbs", "#SBATCH --nice"), ("pjm", "# a remark"), ("gridengine", "##$ -l a=1")],
+)
+def test_a_directive_of_another_scheduler_is_refused_with_the_templates_line(site: str, line: str) -> None:
+    options = BatchOptions.model_validate({"directives": [line]})
+    with pytest.raises(ConfigError, match=rf"{site}\.sh\.j2:\d+: this scheduler reads #.* lines, not '#"):
+        script(site, options)
+
+
 def test_parameters_and_commands_are_not_in_a_script() -> None:
     assert "train" not in script("slurm", BatchOptions.model_validate({"container": {"image": "train.sif"}}))
 
@@ -167,6 +176,51 @@ def test_a_users_template_may_replace_one_block(own_templates: Path) -> None:
     text = script("slurm", BatchOptions(setup=("true",)), study="my study")
     assert "#SBATCH --job-name=t00007-k3j9x2q8\n" in text
     assert "\ntrue\necho 'my study'\nexec python3 -I" in text
+
+
+def test_a_users_template_may_stand_for_the_whole(own_templates: Path) -> None:
+    (own_templates / "pbs.sh.j2").write_text("#!/bin/bash\n#PBS -q {{ placement.queue }}\n")
+    assert script("pbs", BatchOptions(queue="gpu")) == "#!/bin/bash\n#PBS -q gpu\n"
+
+
+def test_a_users_base_changes_the_body_under_every_scheduler(own_templates: Path) -> None:
+    (own_templates / "base.sh.j2").write_text(
+        '{% extends "shipped/base.sh.j2" %}\n{% block run %}date\n{{ super() }}{% endblock %}'
+    )
+    for site in ("slurm", "pbs", "pjm", "gridengine", "local"):
+        assert "\ndate\nexec python3 -I" in script(site, python="python3")
+
+
+def test_a_template_that_comes_or_changes_while_the_driver_runs_counts_from_the_next_script(
+    own_templates: Path,
+) -> None:
+    own = own_templates / "slurm.sh.j2"
+    assert "own" not in script("slurm")
+    own.write_text("own 1\n")
+    assert script("slurm") == "own 1\n"
+    own.write_text("own 2\n")
+    os.utime(own, ns=(1, own.stat().st_mtime_ns + 1))  # a clock of coarse ticks must not decide this test
+    assert script("slurm") == "own 2\n"
+    own.unlink()
+    assert "own" not in script("slurm")
+
+
+def test_a_script_costs_one_look_at_each_place_where_a_template_may_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    script("slurm")
+    looked: list[str] = []
+    stat = os.stat
+
+    def counted(path: Any, **options: Any) -> os.stat_result:
+        looked.append(str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    text = script("slurm")
+    monkeypatch.undo()
+    assert "#SBATCH" in text
+    ours = [path for path in looked if path.endswith(".sh.j2")]
+    assert sorted(ours) == sorted(set(ours))
+    assert len(ours) <= len(resources.folders("templates")) * 2
 
 
 def test_a_study_may_bring_a_template_of_its_own_by_path(tmp_path: Path) -> None:

@@ -38,22 +38,54 @@ def test_a_shipped_site_is_named_as_its_file_and_has_a_template(path: Path) -> N
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_every_value_of_a_named_cluster_says_whether_it_is_documented(name: str) -> None:
     site = load_site(name)
-    about_the_cluster = site.model_fields_set - {
-        *(
-            "schema_version",
-            "name",
-            "description",
-            "extends",
-            "notes",
-            "sources",
-            "evidence",
-            "limits",
-            "work_root_hint",
-        ),
-        *("queue_flag", "gpu_syntax", "group_flag", "launchers"),  # of the scheduler where the cluster does not say
-    }
+    prose = {"schema_version", "name", "description", "extends", "notes", "sources", "evidence"}
+    about_the_cluster = site.model_fields_set - prose - {"limits"} | {"limits.queued"}
     assert {key for key in about_the_cluster if site.evidence_of(key) is None} == set()
     assert site.sources or "documented" not in site.evidence.values()
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_named_cluster_states_what_a_driver_must_know_of_it(name: str) -> None:
+    site = load_site(name)
+    stated = {"scheduler", "queue_flag", "group_flag", "group_required", "container", "environment_policy"}
+    stated |= {"work_root_hint", "array_allowed", "limits", "poll", "kill_grace", "cpu_arch", "queues"}
+    assert stated <= site.model_fields_set
+    assert "queued" in site.limits.model_fields_set
+    assert site.gpu_syntax is not None or all(queue.unit in ("node", "fraction") for queue in site.queues)
+    for queue in site.queues:
+        assert queue.cores_per_unit is not None, queue.name
+        assert queue.max_walltime is not None, queue.name
+        assert queue.max_units is not None, queue.name
+
+
+def test_a_site_is_shown_with_the_evidence_behind_each_value() -> None:
+    lines = load_site("reedbush-h").to_yaml().splitlines()
+    for line in (
+        "group_flag: -W group_list={group}  # assumed",
+        "  runtime: singularity  # assumed",
+        "  look: 5.0  # assumed",
+        "commands:  # assumed",
+        "- name: h-regular  # assumed",
+        "  weight: 2.5  # documented",
+        "  min_units: 1  # default",
+        "command_timeout: 60.0  # default",
+    ):
+        assert line in lines
+
+
+def test_what_a_user_changes_is_shown_as_the_users_own(own_folder: Path) -> None:
+    write(
+        own_folder,
+        "mine.yaml",
+        "name: mine\nscheduler: pbs\nextends: abci3\nlimits: {queued: 20}\nhistory: false\n"
+        "queues: [{name: rt_HG, max_walltime: 24h}]\n",
+    )
+    site = load_site("mine")
+    assert (site.evidence_of("history"), site.evidence_of("limits.queued")) == ("own", "own")
+    assert site.evidence_of("queues.rt_HG.max_walltime") == "own"
+    assert site.evidence_of("queues.rt_HG.cores_per_unit") == "documented"
+    assert site.evidence_of("queues.rt_HF.max_walltime") == "documented"
+    assert "  queued: 20  # own" in site.to_yaml().splitlines()
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -133,6 +165,13 @@ def test_an_unknown_key_is_reported_with_its_line_and_the_likely_one(own_folder:
     path = write(own_folder, "mine.yaml", "name: mine\nscheduler: slurm\nqueue_flg: -p {queue}\n")
     with pytest.raises(ConfigError, match=rf'{path}:3.*queue_flg(?s:.*)did you mean "queue_flag"'):
         load_site(path)
+
+
+def test_an_unknown_key_is_the_one_mistake_where_the_file_extends_a_site_with_evidence(own_folder: Path) -> None:
+    path = write(own_folder, "mine.yaml", "name: mine\nscheduler: pbs\nextends: abci3\nqueue_flg: -p {queue}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_site(path)
+    assert str(caught.value) == f'{path}:4: queue_flg: unknown key; did you mean "queue_flag"?'
 
 
 def test_an_unknown_site_comes_with_the_likely_one_and_the_list() -> None:

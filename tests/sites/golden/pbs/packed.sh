@@ -4,13 +4,16 @@
 #PBS -j oe
 #PBS -o /work/study/trials/00007/attempt-1/job.log
 #PBS -P gx01
-#PBS -l select=1:ncpus=8:ngpus=1
+#PBS -l select=1:ncpus=32:ngpus=4
 #PBS -l walltime=02:00:00
 #PBS -r n
 
 umask 077
 cd -- /work/study/trials/00007/attempt-1 || exit 1
 exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
-  /work/study/trials/00007/attempt-1
+  /work/study/trials/00007/attempt-1 \
+  /work/study/trials/00008/attempt-1 \
+  /work/study/trials/00009/attempt-1 \
+  /work/study/trials/00010/attempt-1
 
 # The agent starts: python -m train --data '/work/data sets'

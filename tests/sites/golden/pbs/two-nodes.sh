@@ -4,7 +4,7 @@
 #PBS -j oe
 #PBS -o /work/study/trials/00007/attempt-1/job.log
 #PBS -P gx01
-#PBS -l select=2:ncpus=16:ngpus=4
+#PBS -l select=2:ncpus=16:ngpus=1
 #PBS -l place=scatter
 #PBS -l walltime=12:00:00
 #PBS -r n

@@ -6,8 +6,8 @@
 #SBATCH --account=gx01
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task=8
-#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=32
+#SBATCH --gpus-per-node=4
 #SBATCH --time=02:00:00
 #SBATCH --no-requeue
 #SBATCH --kill-on-invalid-dep=yes
@@ -16,6 +16,9 @@
 umask 077
 cd -- /work/study/trials/00007/attempt-1 || exit 1
 exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
-  /work/study/trials/00007/attempt-1
+  /work/study/trials/00007/attempt-1 \
+  /work/study/trials/00008/attempt-1 \
+  /work/study/trials/00009/attempt-1 \
+  /work/study/trials/00010/attempt-1
 
 # The agent starts: python -m train --data '/work/data sets'
