@@ -26,6 +26,7 @@ from contenders import CONTENDERS
 
 _NEEDS = {"submitit": "submitit", "dask": "dask_jobqueue"}
 _QUERIES = ("squeue", "sacct", "scontrol", "sinfo")
+_PATIENCE = 5.0
 _COMMANDS = ("sbatch", "scancel", *_QUERIES)
 
 
@@ -52,21 +53,26 @@ def run(name: str, options: argparse.Namespace, folder: Path) -> None:
     work.mkdir()
     argv = [sys.executable, str(Path(__file__).with_name("contenders.py")), name, str(work)]
     argv += ["--trials", str(options.trials), "--seconds", str(options.seconds), "--slots", str(options.slots)]
-    done = subprocess.run(
-        argv,
-        env={**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr").open("w"),
-        text=True,
-        check=False,
-    )
+    ideal = options.trials * options.seconds / options.slots
+    try:
+        done = subprocess.run(
+            argv,
+            env={**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=(folder / "stderr").open("w"),
+            text=True,
+            check=False,
+            timeout=_PATIENCE * ideal,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name:10} had not ended after {_PATIENCE:g} times the ideal makespan")
+        return
     if done.returncode:
         print(f"{name:10} failed: {(folder / 'stderr').read_text().strip().splitlines()[-1:]}")
         return
     reading = json.loads(done.stdout.splitlines()[-1])
     calls = Counter(notes.read_text().split())
     queries = sum(calls[command] for command in _QUERIES)
-    ideal = options.trials * options.seconds / options.slots
     every = reading["makespan"] / queries if queries else float("inf")
     print(
         f"{name:10} {reading['makespan']:9.1f} {reading['makespan'] / ideal:7.3f} {queries:8d} {every:10.2f} "
