@@ -183,6 +183,8 @@ class Attempt:
 
     Attributes
     ----------
+    site : str
+        Name of the site that it was planned for; empty in a ledger of one site only.
     job_name : str
         Name of the batch job that carries it, where that is not its own tag: a packed or an array job.
     job_index : int or None
@@ -196,6 +198,7 @@ class Attempt:
     tag: str  # unique for ever; the batch job's name
     fence: str  # token of the driver that planned it
     planned: float
+    site: str = ""
     job_id: str | None = None
     submitted: float | None = None
     suspect_since: float | None = None  # absent from the scheduler without a result since then

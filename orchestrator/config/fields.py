@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.config.mistakes import mistake_at
 
-__all__ = ["Flag", "Frozen", "Number", "OneLine", "PlainName", "Scalar", "Text", "Whole", "check_name"]
+__all__ = ["Flag", "Frozen", "Number", "OneLine", "PlainName", "Scalar", "Text", "Variables", "Whole", "check_name"]
 
 
 class Frozen(BaseModel):
@@ -82,3 +82,16 @@ Scalar: TypeAlias = Annotated[
     Field(json_schema_extra={"type": ["number", "string", "boolean"]}),
 ]
 """What a parameter's value can be."""
+
+
+def _variables(names: dict[str, str]) -> dict[str, str]:
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise mistake_at((name,), "not a name for an environment variable")
+        if name.startswith("SURVEY_"):
+            raise mistake_at((name,), "names that begin with SURVEY_ are the orchestrator's own")
+    return names
+
+
+Variables: TypeAlias = Annotated[dict[str, Text], AfterValidator(_variables)]
+"""Environment variables by name."""

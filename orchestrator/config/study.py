@@ -9,12 +9,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from orchestrator.config.fields import Frozen, Number, OneLine, PlainName, Text, Whole
+from orchestrator.config.fields import Frozen, Number, OneLine, PlainName, Text, Variables, Whole
 from orchestrator.config.loading import did_you_mean, dump_data, load_model
 from orchestrator.config.mistakes import mistake_at
 from orchestrator.config.parameters import Space
 from orchestrator.config.sampling import Sampler, SamplerOrName
 from orchestrator.config.site import BatchOptions
+from orchestrator.config.sites import SiteOrName, check_shares
 from orchestrator.config.units import MemorySize, Walltime
 from orchestrator.errors import UsageError
 from orchestrator.model import Verdict
@@ -22,6 +23,8 @@ from orchestrator.model import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from orchestrator.config.sites import SiteChoice
 
 __all__ = [
     "Failures",
@@ -148,15 +151,6 @@ def _without_password(url: str) -> str:
     return url
 
 
-def _environment(names: dict[str, str]) -> dict[str, str]:
-    for name in names:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise mistake_at((name,), "not a name for an environment variable")
-        if name.startswith("SURVEY_"):
-            raise mistake_at((name,), "names that begin with SURVEY_ are the orchestrator's own")
-    return names
-
-
 class Study(Frozen):
     """One search, as study.yaml describes it."""
 
@@ -188,10 +182,11 @@ class Study(Frozen):
         description="Files and folders whose fingerprints are recorded, beside those that the command names.",
     )
     resources: StudyResources = Field(default=StudyResources(), description="What one trial needs.")
-    environment: Annotated[dict[str, Text], AfterValidator(_environment)] = Field(
-        default={}, description="Environment variables of the command."
-    )
+    environment: Variables = Field(default={}, description="Environment variables of the command.")
     batch: BatchOptions = Field(default=BatchOptions(), description="What the jobs want of the site.")
+    sites: tuple[SiteOrName, ...] = Field(
+        default=(), description="Sites to run on, all at once; `--site` names another one. Default: local."
+    )
     read: tuple[Read, ...] = Field(
         default=(), description="How metrics are read from a program that does not write result.json."
     )
@@ -216,6 +211,7 @@ class Study(Frozen):
             raise mistake_at(("repeats",), "several runs per trial are not supported yet: only 1 is")
         if len({item.metric for item in self.targets}) < len(self.targets):
             raise mistake_at(("objectives",), "two objectives have the same metric")
+        check_shares(self.sites, self.parallel)
         known = [*(item.metric for item in self.targets), *self.metrics]
         for index, rule in enumerate(self.read):
             if rule.metric not in known:
@@ -242,6 +238,16 @@ class Study(Frozen):
         """The objectives, be there one or several."""
         return self.objectives or ((self.objective,) if self.objective else ())
 
+    def at(self, choice: SiteChoice) -> Self:
+        """The study as it runs on one of its sites: what that site says of batch, environment and workdir goes first."""
+        return self.model_copy(
+            update={
+                "batch": self.batch.model_copy(update=choice.batch_changes),
+                "environment": {**self.environment, **choice.environment},
+                "workdir": self.workdir if choice.workdir is None else choice.workdir,
+            }
+        )
+
     def storage_url(self, environ: Mapping[str, str] | None = None) -> str | None:
         """``storage`` with its ``${NAME}`` filled from the environment; None for the default database.
 
@@ -267,6 +273,8 @@ class Study(Frozen):
         """Plain data of the whole study, defaults included, that `load` reads back the same."""
         data = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         data["space"] = _plain_space(data["space"])
+        # A default that was written down would count as a change of the study's batch.
+        data["sites"] = [choice.model_dump(mode="json", exclude_unset=True) for choice in self.sites]
         return data
 
     def to_yaml(self) -> str:

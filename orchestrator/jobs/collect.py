@@ -49,6 +49,8 @@ class Remains:
         Why ``result`` is None although there is a file.
     end : JobEnd or None
         What the scheduler says, where it says anything.
+    restarts : int
+        How often the scheduler had started the job again when it ended, as far as it says.
     claimed : bool
         Whether an agent ever claimed the attempt.
     stopped : bool
@@ -59,6 +61,7 @@ class Remains:
     result: str | None = None
     trouble: str = ""
     end: JobEnd | None = None
+    restarts: int = 0
     claimed: bool = False
     stopped: bool = False
 
@@ -170,6 +173,9 @@ def _decide(job: Job, attempt: Attempt, remains: Remains, report: ExitReport | N
     if report.cause == "signalled":
         end = remains.end
         said = end.verdict if end else None
+        if remains.restarts > report.restarts and said in {None, Verdict.SUCCEEDED, Verdict.FAILED}:
+            words = "the scheduler started the job again, and that start ended before its agent began"
+            return Verdict.LOST, f"{words}{_quoted(end)}", kept
         from_outside = Verdict.CANCELLED if said in {None, Verdict.SUCCEEDED, Verdict.FAILED} else said
         return from_outside or Verdict.CANCELLED, _words("the job was ended from outside", report, end), kept
     if report.signal:
@@ -205,12 +211,16 @@ def _without_report(remains: Remains, complaint: str) -> tuple[Verdict, str]:
     end = remains.end
     if end is None:
         return Verdict.LOST, "the job is gone, and left neither a result nor a report"
-    said = f" (scheduler: {end.reason})" if end.reason else ""
+    said = _quoted(end)
     if end.verdict in {None, Verdict.SUCCEEDED}:
         if not remains.claimed:
             return Verdict.FAILED, f"the job ended before its agent started{said}; see job.log beside stdout"
         return Verdict.LOST, f"the job ended without a report, and {complaint}{said}"
     return end.verdict or Verdict.LOST, f"{end.verdict}{said}"
+
+
+def _quoted(end: JobEnd | None) -> str:
+    return f" (scheduler: {end.reason})" if end is not None and end.reason else ""
 
 
 def _aftermath(report: ExitReport | None) -> str:

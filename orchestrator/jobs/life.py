@@ -6,6 +6,7 @@ Every step is on disk before the next one, so that the life can be taken up at a
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from orchestrator.clock import Clock
@@ -22,11 +23,14 @@ from orchestrator.schedulers.base import Scheduler
 from orchestrator.store.ledger import Ledger, new_tag
 from orchestrator.transports.base import Transport
 
-__all__ = ["ABORTED", "FORGOTTEN", "INVALIDATED", "Lives", "noted"]
+__all__ = ["ABORTED", "FORGOTTEN", "INVALIDATED", "MOVED", "Lives", "noted"]
 
 ABORTED = "aborted"
 INVALIDATED = "invalidated"
 FORGOTTEN = "forgotten"
+MOVED = "moved"
+_REMEMBERED_WAITS = 5
+_TO_BE_RUN_AGAIN = {ABORTED, FORGOTTEN, MOVED}
 
 
 class Lives:
@@ -35,7 +39,7 @@ class Lives:
     Parameters
     ----------
     site : str
-        The site's name, for messages.
+        The site's name, for messages and the ledger.
     orders : dict
         Jobs that are to end, by key, with one of the notes above; shared with whoever gives the orders.
     guard : callable
@@ -49,6 +53,10 @@ class Lives:
         What is watched, by key.
     stuck : dict
         Jobs that wait for something that never comes, by key, in the scheduler's words.
+    waiting : dict
+        Since when each job's attempt has been waiting for its start, by key.
+    waits : deque of (time, seconds)
+        How long the latest attempts to start had waited, and when they started.
     """
 
     def __init__(
@@ -87,6 +95,8 @@ class Lives:
         self.orders = orders
         self.in_flight: dict[str, Watched] = {}
         self.stuck: dict[str, str] = {}
+        self.waiting: dict[str, float] = {}
+        self.waits: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED_WAITS)
 
     async def run(self, job: Job) -> Outcome:
         """Take one job through its attempts, those of earlier drivers included; returns the last one's outcome.
@@ -101,10 +111,15 @@ class Lives:
             assert attempts[-1].outcome is not None
             return attempts[-1].outcome
         while True:
-            if attempts and attempts[-1].outcome is None:
-                attempt = await self._resume(job, attempts[-1])
-            else:
-                attempt = await self._begin(job)
+            try:
+                if attempts and attempts[-1].outcome is None:
+                    self.waiting[job.key] = attempts[-1].planned
+                    attempt = await self._resume(job, attempts[-1])
+                else:
+                    self.waiting[job.key] = self._clock.now()
+                    attempt = await self._begin(job)
+            finally:
+                self.waiting.pop(job.key, None)
             attempts = list(self._ledger.attempts(job.key))
             outcome = attempt.outcome
             assert outcome is not None
@@ -113,7 +128,7 @@ class Lives:
                     f"the scheduler of site {self._site!r} refuses {job.key}: {outcome.reason}",
                     hint="mend the study or the site, then run it again; nothing was lost",
                 )
-            if INVALIDATED in attempt.notes or ABORTED in attempt.notes or FORGOTTEN in attempt.notes:
+            if not {INVALIDATED, *_TO_BE_RUN_AGAIN}.isdisjoint(attempt.notes):
                 return outcome
             if not self._retry.again(attempts):
                 return outcome
@@ -125,14 +140,19 @@ class Lives:
             return False
         if INVALIDATED in last.notes:
             return True
-        if ABORTED in last.notes or FORGOTTEN in last.notes:
+        if not _TO_BE_RUN_AGAIN.isdisjoint(last.notes):
             return False
         return not self._retry.again(attempts)
 
     async def _begin(self, job: Job) -> Attempt:
         self._guard()
         attempt = self._ledger.plan(
-            job.key, tag=new_tag(job.number), fence=self._fence, params=job.params, now=self._clock.now()
+            job.key,
+            tag=new_tag(job.number),
+            fence=self._fence,
+            params=job.params,
+            now=self._clock.now(),
+            site=self._site,
         )
         self._tell("planned", key=job.key, attempt=attempt.number, tag=attempt.tag)
         if (asked := self.orders.pop(job.key, None)) is not None:
@@ -170,11 +190,9 @@ class Lives:
 
     async def _watch(self, job: Job, attempt: Attempt) -> Attempt:
         directory = self._submitter.directory(attempt)
-        held = [attempt]
 
         def suspect(since: float | None) -> None:
-            held[0] = dataclasses.replace(held[0], suspect_since=since)
-            self._ledger.save(held[0])
+            self._ledger.save(dataclasses.replace(self._latest(attempt), suspect_since=since))
             self._tell("suspect" if since else "back", key=job.key, attempt=attempt.number)
 
         def state(status: JobStatus) -> None:
@@ -191,6 +209,10 @@ class Lives:
                 stuck=status.stuck,
             )
 
+        def claimed() -> None:
+            if (since := self.waiting.pop(job.key, None)) is not None:
+                self.waits.append((self._clock.now(), self._clock.now() - since))
+
         watched = Watched(
             tag=attempt.tag,
             directory=directory,
@@ -201,6 +223,7 @@ class Lives:
             on_progress=lambda step, value: self._tell("progress", key=job.key, step=step, value=value),
             on_state=state,
             on_suspect=suspect,
+            on_claim=claimed,
         )
         self.in_flight[job.key] = watched
         self._throttle.enter(job_key(attempt), attempt.tag)
@@ -215,12 +238,22 @@ class Lives:
         if not remains.claimed:
             # The job is gone and its agent never came: nothing may start under this tag any more.
             await self._transport.revoke(directory, attempt.tag)
-        attempt = dataclasses.replace(held[0], job_id=held[0].job_id or watched.job_id)
+        attempt = self._latest(attempt)
+        attempt = dataclasses.replace(attempt, job_id=attempt.job_id or watched.job_id)
         outcome = judge(job, attempt, remains, directory=directory, now=self._clock.now())
+        if MOVED in attempt.notes:
+            if not remains.claimed:
+                reason = "taken back before it began, to be run on another site"
+                return self._end(attempt, dataclasses.replace(outcome, verdict=Verdict.CANCELLED, reason=reason))
+            attempt = _unnoted(attempt, MOVED)
         if (asked := self.orders.pop(job.key, None)) is not None and not outcome.succeeded:
             attempt = noted(attempt, asked)
             outcome = dataclasses.replace(outcome, verdict=Verdict.CANCELLED, reason=f"{asked} on request")
         return self._end(attempt, outcome)
+
+    def _latest(self, attempt: Attempt) -> Attempt:
+        """The attempt as the ledger has it: notes may have come to it meanwhile."""
+        return self._ledger.attempts(attempt.key)[-1]
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> Attempt:
         self._guard()
@@ -241,6 +274,27 @@ class Lives:
             ended=self._clock.now(),
             directory=self._submitter.directory(attempt),
         )
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back a job whose attempt has not begun; False if it has, or may have: then nothing changes.
+
+        The `run` of the job returns when its attempt is closed, and no late starter can follow.
+        """
+        watched = self.in_flight.get(key)
+        if watched is None or watched.claimed or key in self.orders:
+            return False  # on its way to the scheduler, or begun
+        attempt = self._ledger.attempts(key)[-1]
+        self._guard()
+        # The note comes before the claim is taken: a driver that dies in between leaves nothing to be misread.
+        self._ledger.save(noted(attempt, MOVED))
+        if not await self._transport.revoke(watched.directory, watched.tag):
+            self._ledger.save(_unnoted(self._latest(attempt), MOVED))
+            return False
+        alone = attempt.packed == 1 or not await self._clock.blocking(lambda: self._has_company(attempt))
+        if alone and watched.job_id is not None:
+            await self._transport.run(self._scheduler.cancel([watched.job_id]))
+        self._watcher.abandon(watched)
+        return True
 
     async def end(self, keys: Iterable[str], why: str) -> None:
         """Order the end of jobs; the `run` of each returns when it has come."""
@@ -286,3 +340,7 @@ class Lives:
 def noted(attempt: Attempt, note: str) -> Attempt:
     """``attempt`` with one more note."""
     return attempt if note in attempt.notes else dataclasses.replace(attempt, notes=(*attempt.notes, note))
+
+
+def _unnoted(attempt: Attempt, note: str) -> Attempt:
+    return dataclasses.replace(attempt, notes=tuple(each for each in attempt.notes if each != note))

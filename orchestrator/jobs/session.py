@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +26,7 @@ from orchestrator.jobs.staging import stage_library
 from orchestrator.jobs.submission import Submitter
 from orchestrator.jobs.throttle import Throttle, shared_folder
 from orchestrator.jobs.watcher import Cadence, Watcher
-from orchestrator.model import Job, Outcome, Resources
+from orchestrator.model import Attempt, Job, Outcome, Resources
 from orchestrator.schedulers.base import Scheduler
 from orchestrator.schedulers.registry import make_scheduler
 from orchestrator.store.atomic import read_json, write_json
@@ -34,6 +34,7 @@ from orchestrator.store.ledger import Ledger
 from orchestrator.transports.base import Transport
 from orchestrator.transports.registry import make_transport
 from orchestrator.transports.remote import RemoteTransport
+from orchestrator.transports.trouble import LoginNeeded
 
 __all__ = ["Event", "Session"]
 
@@ -117,6 +118,7 @@ class Session:
         self._transport: Transport = self._given_transport or make_transport(self.site, self.clock)
         user = home = None
         if isinstance(self._transport, RemoteTransport):
+            self._transport.on_login = self._login
             greeting = await self._transport.open()
             user, home = greeting.user, greeting.home
         self.work_root = self._find_work_root(user, home)
@@ -312,6 +314,10 @@ class Session:
         attempts = self._ledger.attempts(key)
         return attempts[-1].outcome if attempts else None
 
+    def latest(self, key: str) -> Attempt | None:
+        """The latest attempt of ``key`` in the record, None where there is none."""
+        return self._ledger.latest(key)
+
     def begun(self, key: str) -> bool:
         """Whether an attempt of ``key`` was ever planned."""
         return bool(self._ledger.attempts(key))
@@ -332,10 +338,29 @@ class Session:
             await self._transport.put({f"{watched.directory}/stop": why.encode()})
 
     async def remove(self, *paths: str) -> None:
-        """Remove files and folders of this study on the site; what is not there is fine."""
-        await self._transport.remove(
-            [path for path in paths if path.startswith(f"{self.work_root}/") and "/../" not in path]
-        )
+        """Remove files and folders of this study on the site, soon; what is not there is fine."""
+        ours = [path for path in paths if path.startswith(f"{self.work_root}/") and "/../" not in path]
+        if isinstance(self._transport, RemoteTransport):
+            self._transport.remove_later(ours)
+        else:
+            await self._transport.remove(ours)
+
+    async def withdraw(self, key: str) -> bool:
+        """Take back a job that has not begun, to be run elsewhere; False if it has, or may have.
+
+        Its `run` returns soon, with an outcome that counts as no end: another `run` begins it anew.
+        """
+        return await self._lives.withdraw(key)
+
+    @property
+    def waiting(self) -> Mapping[str, float]:
+        """Since when jobs have been waiting for their start, by key."""
+        return dict(self._lives.waiting)
+
+    @property
+    def waits(self) -> Sequence[tuple[float, float]]:
+        """When the latest jobs to start did so, and for how many seconds each had waited."""
+        return tuple(self._lives.waits)
 
     @property
     def scheduler_queries(self) -> int:
@@ -373,6 +398,12 @@ class Session:
 
     def _waits(self, tag: str, words: str) -> None:
         self._tell("waiting", tag=tag, message=words)
+
+    def _login(self, needed: LoginNeeded | None) -> None:
+        words = "somebody has logged in: going on"
+        if needed is not None:
+            words = f"{needed.message}. Type: survey login --site {self.site.name}  Then the study goes on by itself"
+        self._tell("waiting", message=words, login=needed is not None)
 
     def _holds(self, tag: str, stop: float) -> None:
         words = f"the site stops at {Maintenance.words(stop)}: the job would run into it, and goes after it"

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.model import Attempt, Job, Json
-from orchestrator.transports.base import Transport
+from orchestrator.transports.base import Command, Completion, Transport
+from orchestrator.transports.remote import RemoteTransport
 
-__all__ = ["Library", "attempt_directory", "order", "stage", "stage_library"]
+__all__ = ["Library", "attempt_directory", "attempt_files", "order", "run_with", "stage", "stage_library"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -103,17 +104,34 @@ def order(
     }
 
 
-async def stage(
-    transport: Transport, directory: str, *, job_order: Mapping[str, Any], params: Mapping[str, Any], script: str | None
-) -> None:
-    """Write one attempt's folder; ``script`` is None where another attempt of the same job carries it."""
+def attempt_files(
+    directory: str, *, job_order: Mapping[str, Any], params: Mapping[str, Any], script: str | None
+) -> dict[str, bytes]:
+    """One attempt's folder, path to content; ``script`` is None where another attempt of the same job carries it."""
     files = {
         posixpath.join(directory, "params.json"): _json(params),
         posixpath.join(directory, "job.json"): _json(job_order),
     }
     if script is not None:
         files[posixpath.join(directory, "job.sh")] = script.encode()
-    await transport.put(files, executable=(posixpath.join(directory, "job.sh"),))
+    return files
+
+
+async def stage(transport: Transport, files: Mapping[str, bytes], *, executable: str) -> Mapping[str, bytes]:
+    """Write ``files``; returns those that `run_with` is to take along: of a far site all of them."""
+    if isinstance(transport, RemoteTransport):
+        return files
+    await transport.put(files, executable=(executable,))
+    return {}
+
+
+async def run_with(
+    transport: Transport, files: Mapping[str, bytes], command: Command, *, executable: str
+) -> Completion:
+    """Run ``command`` after writing the ``files`` that `stage` has left, in one request."""
+    if files and isinstance(transport, RemoteTransport):
+        return await transport.put_and_run(files, command, executable=(executable,))
+    return await transport.run(command)
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.jobs.placement import Placement, place
 from orchestrator.jobs.recovery import Fate, Finder, Located, Sought, locate
 from orchestrator.jobs.script import ScriptRequest, render, wrap_command
-from orchestrator.jobs.staging import Library, attempt_directory, order, stage
+from orchestrator.jobs.staging import Library, attempt_directory, attempt_files, order, run_with, stage
 from orchestrator.jobs.throttle import Throttle
 from orchestrator.model import Attempt, Job
 from orchestrator.schedulers.base import Refused, Scheduler, SubmitRequest, Submitted
@@ -139,8 +139,9 @@ class Submitter:
         """
         placement = place(self._site, bundle.members[0][0].resources, self._batch, attempts=bundle.each)
         script = self._script(bundle, placement)
+        files: dict[str, bytes] = {}
         for number, (job, attempt) in enumerate(bundle.members):
-            await self._stage(job, attempt, placement, None if number else script)
+            files |= self._files(job, attempt, placement, None if number else script)
         directory = self.directory(bundle.members[0][1])
         request = SubmitRequest(
             script=posixpath.join(directory, "job.sh"),
@@ -150,6 +151,7 @@ class Submitter:
             gpus=bundle.members[0][0].resources.gpus * bundle.each,
             cpus=bundle.members[0][0].resources.cpus * bundle.each,
         )
+        unstaged = await stage(self._transport, files, executable=request.script)
         jobs: dict[str, list[str]] = {}
         for _, attempt in bundle.members:
             jobs.setdefault(job_key(attempt), []).append(attempt.tag)
@@ -159,7 +161,9 @@ class Submitter:
             async with self._turn:
                 if not await self._leave_given(bundle, jobs):
                     return NotThere(evidence="taken back before it was submitted")
-                completion = await self._transport.run(self._scheduler.submit(request))
+                command = self._scheduler.submit(request)
+                completion = await run_with(self._transport, unstaged, command, executable=request.script)
+                unstaged = {}
             self._maintenance.read(completion.stdout)
             answer = self._scheduler.parse_submit(completion)
             if isinstance(answer, Submitted):
@@ -190,7 +194,7 @@ class Submitter:
         )
         return render(self._site, placement, self._batch, request)
 
-    async def _stage(self, job: Job, attempt: Attempt, placement: Placement, script: str | None) -> None:
+    def _files(self, job: Job, attempt: Attempt, placement: Placement, script: str | None) -> dict[str, bytes]:
         directory = self.directory(attempt)
         job_order = order(
             job,
@@ -204,7 +208,7 @@ class Submitter:
             margin=self._site.margin,
             kill_grace=self._site.kill_grace,
         )
-        await stage(self._transport, directory, job_order=job_order, params=job.params, script=script)
+        return attempt_files(directory, job_order=job_order, params=job.params, script=script)
 
     def _binds(self, job: Job) -> tuple[str, ...]:
         return (self._work_root,) if job.workdir is None else (self._work_root, job.workdir)

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from orchestrator.clock import Clock
 from orchestrator.errors import SurveyError
 from orchestrator.jobs.collect import Remains
-from orchestrator.model import Answer, JobEnd, JobState, JobStatus
+from orchestrator.model import Answer, JobEnd, JobState, JobStatus, Verdict
 from orchestrator.schedulers.base import Scheduler
 from orchestrator.schedulers.reading import absent
 from orchestrator.transports.base import Command, Completion, Transport
@@ -30,6 +30,7 @@ _GROWTH = 1.5
 _CALM = 1.05
 _CALMEST = 2.5
 _JITTER = 0.1
+_PLAIN_ENDS = (None, Verdict.SUCCEEDED, Verdict.FAILED)
 
 _Answers: TypeAlias = dict[str, JobStatus]  # by tag: the attempts of a packed job share its id
 
@@ -70,6 +71,8 @@ class Watched:
         Called with step and value of each new report; lines of another form are passed over.
     on_state : callable
         Called with the latest `JobStatus` when its state word or reason changes.
+    on_claim : callable
+        Called when an agent is first seen to have claimed the attempt.
     on_suspect : callable
         Called with the time since which the job is gone without a report, or None when it is back.
     """
@@ -80,15 +83,18 @@ class Watched:
     job_id: str | None
     submitted: float
     suspect_since: float | None = None
-    signalled_since: float | None = None
+    signalled: Mapping[str, Any] | None = None  # an agent's report of a signal that nothing explains yet
+    signalled_since: float | None = None  # since when the job is seen to run in spite of that report
     on_progress: Callable[[int, float], None] = lambda _step, _value: None
     on_state: Callable[[JobStatus], None] = lambda _status: None
     on_suspect: Callable[[float | None], None] = lambda _since: None
+    on_claim: Callable[[], None] = lambda: None
     claimed: bool = False
     stopped: bool = False
     offset: int = 0
     last: JobStatus | None = None
     end: JobEnd | None = None
+    restarts: int = 0
     result: str | None = None
     remains: asyncio.Future[Remains] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -261,7 +267,7 @@ class Watcher:
     def _read_files(self, watched: Watched, seen: Mapping[str, Any]) -> None:
         claim = seen.get("claim")
         if isinstance(claim, dict) and claim.get("by") == "agent":
-            watched.claimed = True
+            _note_claim(watched)
             if watched.job_id is None and claim.get("job_id"):
                 watched.job_id = str(claim["job_id"])
         watched.offset = int(seen.get("offset", watched.offset))
@@ -274,25 +280,23 @@ class Watcher:
                 watched.on_progress(*report)
         report = seen.get("exit")
         if isinstance(report, dict) and not watched.remains.done():
-            watched.claimed = True
-            if self._is_unexplained(watched, report):
+            _note_claim(watched)
+            if not self._is_unexplained(watched, report):
+                self.hurry()
+                watched.remains.set_result(self._remains(watched, report, seen.get("result")))
                 return
-            self.hurry()
-            watched.remains.set_result(self._remains(watched, report, seen.get("result")))
-            return
+            if watched.signalled is None:
+                self.hurry()
+            watched.signalled = report
+        else:
+            watched.signalled = None  # started again: its agent has removed the report
         if isinstance(seen.get("result"), str):
             # Kept for when the grace is over: a whole result counts even if the report never came.
             watched.result = seen["result"]
 
     def _is_unexplained(self, watched: Watched, report: Mapping[str, Any]) -> bool:
         """Whether to wait for the scheduler's word: a signal from outside is a timeout, a requeue, a cancel..."""
-        if report.get("cause") != "signalled" or watched.job_id is None or watched.end is not None:
-            return False
-        now = self._clock.now()
-        if watched.signalled_since is None:
-            watched.signalled_since = now
-            self.hurry()
-        return now - watched.signalled_since < self._cadence.grace
+        return report.get("cause") == "signalled" and watched.job_id is not None and not _explains(watched.end)
 
     def _remains(self, watched: Watched, report: Mapping[str, Any] | None, result: Any) -> Remains:
         return Remains(
@@ -300,6 +304,7 @@ class Watcher:
             result=result if isinstance(result, str) else None,
             trouble=f"result.json is too long ({result.get('too_long')} bytes)" if isinstance(result, dict) else "",
             end=watched.end,
+            restarts=watched.restarts,
             claimed=watched.claimed,
             stopped=watched.stopped,
         )
@@ -310,7 +315,7 @@ class Watcher:
         ids = _ids(asked)
         listed = self._scheduler.parse_query(completion, ids)
         answers = {watched.tag: _own(watched, listed[watched.job_id or ""]) for watched in asked}
-        open_ends = [watched for watched in asked if _is_open(answers[watched.tag])]
+        open_ends = [watched for watched in asked if _is_open(watched, answers[watched.tag])]
         if open_ends:
             await self._ask_history(open_ends, answers)
         self._tell_evidence(answers.values())
@@ -328,7 +333,7 @@ class Watcher:
             if answers[watched.tag].answer is Answer.ABSENT:
                 if status.answer is not Answer.ABSENT:
                     answers[watched.tag] = status
-            elif status.answer is Answer.ENDED and not _is_open(status):
+            elif status.answer is Answer.ENDED and not _is_open(watched, status):
                 answers[watched.tag] = status
 
     def _tell_evidence(self, statuses: Iterable[JobStatus]) -> None:
@@ -358,14 +363,14 @@ class Watcher:
                 return
             case Answer.ALIVE:
                 watched.end = None
-                if status.state in {JobState.QUEUED, JobState.HELD}:
-                    watched.signalled_since = None  # it will start again, under the same id
                 if watched.suspect_since is not None:
                     watched.suspect_since = None
                     watched.on_suspect(None)
+                self._weigh_signal(watched, status, now)
                 return
             case Answer.ENDED:
                 watched.end = status.end or JobEnd()
+                watched.restarts = status.restarts or 0
             case Answer.ABSENT:
                 pass
         if watched.suspect_since is None:
@@ -374,9 +379,21 @@ class Watcher:
         grace = self._cadence.grace * (_OUTAGE_FACTOR if outage else 1.0)
         if now - watched.suspect_since >= grace:
             self.hurry()
-            watched.remains.set_result(self._remains(watched, None, watched.result))
+            watched.remains.set_result(self._remains(watched, watched.signalled, watched.result))
         else:
             self._next_query = min(self._next_query, watched.suspect_since + grace)
+
+    def _weigh_signal(self, watched: Watched, status: JobStatus, now: float) -> None:
+        """Believe a signal's report of a job that is still there only if it runs on without its agent."""
+        if watched.signalled is None or status.state in {JobState.QUEUED, JobState.HELD, JobState.ENDING}:
+            watched.signalled_since = None  # it ends, or starts again under the same id
+            return
+        watched.signalled_since = watched.signalled_since or now
+        if now - watched.signalled_since >= self._cadence.grace:
+            self.hurry()
+            watched.remains.set_result(self._remains(watched, watched.signalled, watched.result))
+        else:
+            self._next_query = min(self._next_query, watched.signalled_since + self._cadence.grace)
 
     @property
     def states(self) -> dict[str, JobState]:
@@ -389,6 +406,12 @@ def _ids(group: Iterable[Watched]) -> list[str]:
     return list(dict.fromkeys(watched.job_id for watched in group if watched.job_id is not None))
 
 
+def _note_claim(watched: Watched) -> None:
+    if not watched.claimed:
+        watched.claimed = True
+        watched.on_claim()
+
+
 def _own(watched: Watched, status: JobStatus) -> JobStatus:
     """The status, if it is of our job: schedulers give ids anew after a reset. Lists may cut names short."""
     if not status.name or watched.name.startswith(status.name):
@@ -396,11 +419,22 @@ def _own(watched: Watched, status: JobStatus) -> JobStatus:
     return absent(status.job_id, f"the id {status.job_id} is of another job now, {status.name}")
 
 
-def _is_open(status: JobStatus) -> bool:
+def _is_open(watched: Watched, status: JobStatus) -> bool:
     """Whether only history can tell how the job ended, or whether it did."""
     if status.answer is Answer.ENDED:
-        return status.end is None or status.end.verdict is None
+        return (
+            status.end is None or status.end.verdict is None or not (watched.signalled is None or _explains(status.end))
+        )
     return status.answer is Answer.ABSENT
+
+
+def _explains(end: JobEnd | None) -> bool:
+    """Whether an end tells why the agent got a signal.
+
+    That the job has failed does not: a list without exit codes says so of a job that was signalled, requeued,
+    and then could not be launched again.
+    """
+    return end is not None and (end.verdict not in _PLAIN_ENDS or end.exit_code is not None)
 
 
 def _shown(status: JobStatus) -> tuple[object, ...]:

@@ -7,28 +7,28 @@ is needed to go on lies in the study database and the ledger, and ``run`` on an 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.site import Site
 from orchestrator.config.study import Study
 from orchestrator.errors import HeldByAnother, Paused, SurveyError, TooManyFailures
+from orchestrator.jobs.fleet import Berth, Fleet
 from orchestrator.jobs.retry import RetryPolicy
 from orchestrator.jobs.session import Event, Session
 from orchestrator.model import Job, Json, Outcome, ReadRule, Resources, Verdict
 from orchestrator.search import space as space_tools
+from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
 from orchestrator.search.layout import StudyFolder, trial_key, trial_number
-from orchestrator.search.reader import study_record
+from orchestrator.search.places import Place
 from orchestrator.store.lease import Lease
 from orchestrator.store.record import StudyRecord
-from orchestrator.store.snapshot import publish
 from orchestrator.store.studydb import StudyDatabase
 from orchestrator.transports.base import Transport
 
@@ -39,12 +39,15 @@ __all__ = ["StudyDriver", "run_study"]
 
 T = TypeVar("T")
 
-_SNAPSHOT_PAUSE = 1.0
-_SNAPSHOT_SHARE = 50.0
-_SHOW_PAUSE = 5.0
 _RENEW_PAUSE = 20.0
 _REPORT_PAUSE = 1.0
 _SLOW_ASK = 1.0
+
+
+class Blocking(Protocol):
+    """Runs a function that may block, one at a time, without making the other coroutines wait."""
+
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class StudyDriver:
@@ -54,14 +57,14 @@ class StudyDriver:
     ----------
     study : Study
         What study.yaml says.
-    site : Site
+    where : Site or sequence of Place
         Where its jobs run.
     root : Path
         Folder that holds this study's folder, ``root/<name>``.
     origin : Path
         The folder of study.yaml, where commands run.
     transport : Transport, optional
-        In place of the site's own.
+        In place of the one site's own.
     on_event : callable, optional
         Called with each event of the session and of the search.
     """
@@ -69,7 +72,7 @@ class StudyDriver:
     def __init__(
         self,
         study: Study,
-        site: Site,
+        where: Site | Sequence[Place],
         root: Path,
         *,
         origin: Path,
@@ -78,12 +81,11 @@ class StudyDriver:
         on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self.study = study
-        self.site = site
+        places = [Place(study=study, site=where, transport=transport)] if isinstance(where, Site) else where
+        self.places = tuple(places)
         self.folder = StudyFolder((root / study.name).resolve())
         self.origin = origin.resolve()
         self.clock: Clock = clock or SystemClock()
-        self._transport = transport
-        self._listener = on_event
         self._draining = False
         self._leaving = asyncio.Event()
         self._asking = asyncio.Lock()
@@ -93,10 +95,13 @@ class StudyDriver:
         self._in_a_row = 0
         self._reported: dict[int, float] = {}
         self._reports: set[asyncio.Task[None]] = set()
-        self._message = ""
-        self._next_snapshot = 0.0
-        self._unseen = False
-        self._provenance: Mapping[str, Json] = {}
+        self._chronicle = Chronicle(
+            self.folder,
+            study,
+            site=", ".join(place.site.name for place in self.places),
+            clock=self.clock,
+            listener=on_event,
+        )
 
     # What the command line calls
 
@@ -112,7 +117,7 @@ class StudyDriver:
     @property
     def record(self) -> StudyRecord:
         """The study as it was last published."""
-        return self._latest
+        return self._chronicle.record
 
     @property
     def draining(self) -> bool:
@@ -135,12 +140,17 @@ class StudyDriver:
         """
         self._lease = Lease.acquire(self.folder.root, self.clock)
         try:
-            self._provenance = freeze(
-                self.study, self.site, self.folder, origin=self.origin, now=self.clock.now(), on_change=self._changed
+            provenance = freeze(
+                self.study,
+                [place.site for place in self.places],
+                self.folder,
+                origin=self.origin,
+                now=self.clock.now(),
+                on_change=self._changed,
             )
             self._database = await self._blocking(self._open)
             try:
-                return await self._search()
+                return await self._search(provenance)
             finally:
                 await self._blocking(self._database.close)
         finally:
@@ -148,7 +158,7 @@ class StudyDriver:
 
     # The search
 
-    async def _search(self) -> StudyRecord:
+    async def _search(self, provenance: Mapping[str, Json]) -> StudyRecord:
         unfinished = self._database.unfinished()
         self._ready.extend(unfinished)
         counts = self._database.counts
@@ -156,26 +166,20 @@ class StudyDriver:
         self._budget = await self._blocking(self._total)
         self._keeper = Keeper(self.study.keep.best, maximize=self.study.targets[0].direction == "maximize")
         state, problem = "interrupted", None
-        async with Session(
-            self.folder.root,
-            name=self.study.name,
-            site=self.site,
-            batch=self.study.batch,
-            retry=RetryPolicy(limits=self.study.retry.limits()),
-            limit=self.study.parallel,
-            origin=self.origin,
-            fence=self._lease.fence,
-            guard=self._lease.check,
-            clock=self.clock,
-            transport=self._transport,
-            on_event=self._heard,
-        ) as session:
-            self._session = session
+        async with self._make_fleet() as fleet:
+            self._fleet = fleet
+            self._chronicle.begin(
+                database=self._database,
+                fleet=fleet,
+                planned=self._budget,
+                provenance=provenance,
+                blocking=self._blocking,
+            )
             await self._keeper.resume(
-                {trial.directory: trial.values[0] for trial in self._database.record() if trial.values}, session
+                {trial.directory: trial.values[0] for trial in self._database.record() if trial.values}, fleet
             )
             self._event("started", trials=self._budget, done=self._planned - len(unfinished), resumed=len(unfinished))
-            await self._publish("running", force=True)
+            await self._chronicle.publish("running", force=True)
             try:
                 await self._until_done_or_left()
                 counts = self._database.counts
@@ -187,15 +191,40 @@ class StudyDriver:
                 # The study is another driver's now: not one more byte of it is ours to write.
                 raise
             except SurveyError as error:
-                state, problem, self._message = "paused", error, error.message
+                state, problem, self._chronicle.message = "paused", error, error.message
             finally:
                 await asyncio.gather(*self._reports, return_exceptions=True)
-        self._event("paused" if problem else state, message=self._message)
-        record = await self._publish(state, force=True)
+        self._event("paused" if problem else state, message=self._chronicle.message)
+        record = await self._chronicle.publish(state, force=True)
         if problem is not None:
             raise problem
         self._count_failures(record)
         return record
+
+    def _make_fleet(self) -> Fleet:
+        parallel = self.study.parallel
+        berths = [
+            Berth(
+                session=Session(
+                    self.folder.root,
+                    name=self.study.name,
+                    site=place.site,
+                    batch=place.study.batch,
+                    retry=RetryPolicy(limits=self.study.retry.limits()),
+                    limit=place.share or parallel,
+                    origin=self.origin,
+                    fence=self._lease.fence,
+                    guard=self._lease.check,
+                    clock=self.clock,
+                    transport=place.transport,
+                    on_event=self._hearer(place.site.name),
+                ),
+                share=place.share or parallel,
+                fit=place.fit(self.origin),
+            )
+            for place in self.places
+        ]
+        return Fleet(berths, limit=parallel, clock=self.clock)
 
     async def _until_done_or_left(self) -> None:
         # The first fill asks for all slots at once, before any of them waits for a submit.
@@ -203,10 +232,10 @@ class StudyDriver:
             self._ready.append(asked)
         if self.study.sampler.name in {"random", "grid"}:
             # Nothing that a result could change: these may go to the scheduler as one array.
-            self._session.expect_array(*(self._job(number, params) for number, params in self._ready))
+            self._fleet.expect_array(*(self._job(number, params) for number, params in self._ready))
         slots = [asyncio.create_task(self._slot(), name=f"slot-{index}") for index in range(self.study.parallel)]
         keeper = asyncio.create_task(self._renew(), name="lease")
-        shower = asyncio.create_task(self._keep_shown(), name="snapshot")
+        shower = asyncio.create_task(self._chronicle.keep_shown(), name="snapshot")
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
         try:
             waiting: set[asyncio.Task[Any]] = {*slots, keeper, shower, leaving}
@@ -224,7 +253,7 @@ class StudyDriver:
     async def _slot(self) -> None:
         while (trial := await self._next()) is not None:
             number, params = trial
-            outcome = await self._session.run(self._job(number, params))
+            outcome = await self._fleet.run(self._job(number, params))
             await self._record(number, outcome)
 
     async def _next(self) -> tuple[int, Mapping[str, Json]] | None:
@@ -277,14 +306,14 @@ class StudyDriver:
             state = "pruned"
         else:
             state = "failed"
-        attributes = _attributes(outcome)
+        attributes = _attributes(outcome, self._fleet.site_of(trial_key(number)))
         self._lease.check()
         await self._blocking(lambda: self._database.tell(number, state, values, attributes))
         self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict))
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
         if values is not None:
-            await self._keeper.add(outcome.directory, values[0], self._session)
-        await self._publish("running")
+            await self._keeper.add(outcome.directory, values[0], self._fleet)
+        await self._chronicle.publish("running")
         limit = self.study.failures.stop_after
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
@@ -319,8 +348,6 @@ class StudyDriver:
                 walltime=resources.walltime,
                 nodes=resources.nodes,
             ),
-            environment=study.environment,
-            workdir=str(self.origin if study.workdir is None else self.origin / study.workdir),
             metrics=tuple(needed),
             read=tuple(
                 ReadRule(metric=rule.metric, stdout=rule.stdout, json=rule.json_, csv=rule.csv) for rule in study.read
@@ -330,6 +357,12 @@ class StudyDriver:
 
     # Events, reports, snapshots, the lease
 
+    def _hearer(self, site: str) -> Callable[[Event], None]:
+        """What listens to a session's events; of several sites, each event says where it happens."""
+        if len(self.places) == 1:
+            return self._heard
+        return lambda event: self._heard({**event, "site": site})
+
     def _heard(self, event: Event) -> None:
         match event["event"]:
             case "progress":
@@ -338,7 +371,7 @@ class StudyDriver:
                 number = trial_number(event["key"])
                 job = {"job_id": event["job_id"], "attempt": event["attempt"], "submitted": event["time"]}
                 self._later(number, lambda: self._database.note(number, "job", job))
-        self._write_event(event)
+        self._chronicle.write(event)
 
     def _report(self, number: int, step: int, value: float) -> None:
         # A program that reports ten thousand steps must not keep the database busy with them.
@@ -355,50 +388,11 @@ class StudyDriver:
         task.add_done_callback(self._reports.discard)
 
     def _event(self, name: str, **fields: Any) -> None:
-        self._write_event({"time": self.clock.now(), "event": name, **fields})
-
-    def _write_event(self, event: Event) -> None:
-        self._unseen = True
-        with self.folder.events.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, default=str) + "\n")
-        self._listener(event)
+        self._chronicle.event(name, **fields)
 
     def _changed(self, lines: list[str]) -> None:
         for line in lines:
             self._event("changed", message=line)
-
-    async def _publish(self, state: str, *, force: bool = False) -> StudyRecord:
-        now = self.clock.now()
-        if force or now >= self._next_snapshot:
-            begun = time.perf_counter()
-            self._latest = await self._blocking(lambda: self._snapshot(state, now))
-            # A snapshot of a long study costs more: it takes at most a small share of the driver's time.
-            self._next_snapshot = now + max(_SNAPSHOT_PAUSE, _SNAPSHOT_SHARE * (time.perf_counter() - begun))
-        return self._latest
-
-    def _snapshot(self, state: str, now: float) -> StudyRecord:
-        record = study_record(
-            self.study,
-            self._database.record(),
-            site=self.site.name,
-            state=state,
-            message=self._message,
-            root=self.folder.root,
-            planned=self._budget,
-            updated=now,
-            provenance=self._provenance,
-        )
-        publish(self.folder.root, record)
-        return record
-
-    async def _keep_shown(self) -> None:
-        """Let readers see what is in flight: hours may lie between two results."""
-        while True:
-            await self.clock.sleep(_SHOW_PAUSE)
-            if self._unseen:
-                self._unseen = False
-                # Cut off half-way, its thread could publish "running" after the last word was published.
-                await asyncio.shield(self._publish("running"))
 
     async def _renew(self) -> None:
         while True:
@@ -421,15 +415,21 @@ class StudyDriver:
 
 
 async def run_study(
-    study: Study, site: Site, root: Path, *, origin: Path, on_event: Callable[[Event], None] = lambda _event: None
+    study: Study,
+    where: Site | Sequence[Place],
+    root: Path,
+    *,
+    origin: Path,
+    on_event: Callable[[Event], None] = lambda _event: None,
 ) -> StudyRecord:
-    """Run ``study`` on ``site`` to its end and return its record; see `StudyDriver`."""
-    return await StudyDriver(study, site, root, origin=origin, on_event=on_event).run()
+    """Run ``study`` to its end and return its record; see `StudyDriver`."""
+    return await StudyDriver(study, where, root, origin=origin, on_event=on_event).run()
 
 
-def _attributes(outcome: Outcome) -> dict[str, Json]:
+def _attributes(outcome: Outcome, site: str) -> dict[str, Json]:
     return {
         "outcome": {
+            "site": site,
             "verdict": str(outcome.verdict),
             "reason": outcome.reason,
             "attempts": outcome.attempts,

@@ -7,12 +7,12 @@ trial is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ResumeMismatch
-from orchestrator.store.atomic import read_json, write_bytes, write_json
+from orchestrator.store.atomic import make_directory, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from orchestrator.config.site import Site
@@ -24,7 +24,13 @@ __all__ = ["freeze", "refuse_another", "refuse_elsewhere"]
 
 
 def freeze(
-    study: Study, site: Site, folder: StudyFolder, *, origin: Path, now: float, on_change: Callable[[list[str]], None]
+    study: Study,
+    sites: Sequence[Site],
+    folder: StudyFolder,
+    *,
+    origin: Path,
+    now: float,
+    on_change: Callable[[list[str]], None],
 ) -> Mapping[str, Json]:
     """Compare with what the folder holds, or fill it; returns the study's provenance.
 
@@ -36,9 +42,9 @@ def freeze(
     if folder.study.exists():
         if allowed := refuse_another(study, folder):
             on_change(allowed)
-        refuse_elsewhere(site, folder)
+        refuse_elsewhere(sites, folder)
     _write_with_origin(folder.study, study.to_yaml(), f"study {study.name}, from {origin}")
-    _write_with_origin(folder.site, site.to_yaml(), f"site {site.name}, as it was at the latest run")
+    _write_sites(sites, folder)
     return _provenance(study, folder, origin, now, on_change)
 
 
@@ -63,8 +69,8 @@ def refuse_another(study: Study, folder: StudyFolder) -> list[str]:
     return allowed
 
 
-def refuse_elsewhere(site: Site, folder: StudyFolder) -> None:
-    """Refuse another site as long as jobs are in flight: it knows nothing of them, and would run them again.
+def refuse_elsewhere(sites: Sequence[Site], folder: StudyFolder) -> None:
+    """Refuse other sites as long as jobs are in flight: they know nothing of them, and would run them again.
 
     Raises
     ------
@@ -74,21 +80,42 @@ def refuse_elsewhere(site: Site, folder: StudyFolder) -> None:
     from orchestrator.config.site import load_site
     from orchestrator.store.ledger import Ledger
 
-    if not folder.site.is_file():
-        return
-    before = load_site(folder.site)
-    if all(getattr(before, key) == getattr(site, key) for key in ("name", "scheduler", "work_root")):
+    now = {_identity(site) for site in sites}
+    before = [load_site(path) for path in folder.sites]
+    gone = [site.name for site in before if _identity(site) not in now]
+    if not gone:
         return
     ledger = Ledger(folder.root)
     latest = {key: ledger.latest(key) for key in ledger.keys()}  # noqa: SIM118  a ledger is no dict
-    flying = [key for key, attempt in latest.items() if attempt is not None and attempt.outcome is None]
+    flying = [
+        key
+        for key, attempt in latest.items()
+        if attempt is not None and attempt.outcome is None and (attempt.site or gone[0]) in gone
+    ]
     if flying:
+        here = ", ".join(repr(site.name) for site in sites)
         more = f" and {len(flying) - 5} more" if len(flying) > 5 else ""
         raise ResumeMismatch(
-            f"trials of the study in {folder.root} are in flight on site {before.name!r} and cannot be followed"
-            f" from site {site.name!r}: {', '.join(flying[:5])}{more}",
-            hint=f"run it with --site {before.name} until they have ended (one interrupt drains it), then change the site",
+            f"trials of the study in {folder.root} are in flight on site {gone[0]!r} and cannot be followed"
+            f" from site {here}: {', '.join(flying[:5])}{more}",
+            hint=f"run it with --site {gone[0]} until they have ended (one interrupt drains it), then change the site",
         )
+
+
+def _identity(site: Site) -> tuple[str, str, str | None]:
+    return site.name, site.scheduler, site.work_root
+
+
+def _write_sites(sites: Sequence[Site], folder: StudyFolder) -> None:
+    words = "as it was at the latest run"
+    _write_with_origin(folder.site, sites[0].to_yaml(), f"site {sites[0].name}, {words}")
+    several = {folder.site_called(site.name): site for site in sites} if len(sites) > 1 else {}
+    for path in folder.sites:
+        if path != folder.site and path not in several:
+            path.unlink()
+    for path, site in several.items():
+        make_directory(path.parent)
+        _write_with_origin(path, site.to_yaml(), f"site {site.name}, {words}")
 
 
 def _provenance(

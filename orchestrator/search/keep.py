@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.jobs.session import Session
+    from orchestrator.jobs.fleet import Fleet
 
 __all__ = ["Keeper"]
 
@@ -27,13 +27,13 @@ class Keeper:
         self._sign = -1.0 if maximize else 1.0
         self._kept: dict[str, float] = {}
 
-    async def resume(self, ended: Mapping[str, float], session: Session) -> None:
+    async def resume(self, ended: Mapping[str, float], fleet: Fleet) -> None:
         """Take up the complete trials of earlier runs: folder of the attempt to objective value."""
-        await session.remove(*self._fallen(ended))
+        await fleet.remove(*self._fallen(ended))
 
-    async def add(self, directory: str, value: float, session: Session) -> None:
+    async def add(self, directory: str, value: float, fleet: Fleet) -> None:
         """A trial is complete."""
-        await session.remove(*self._fallen({directory: value}))
+        await fleet.remove(*self._fallen({directory: value}))
 
     def _fallen(self, new: Mapping[str, float]) -> list[str]:
         self._kept.update(new)

@@ -31,8 +31,18 @@ class StudyFolder:
 
     @property
     def site(self) -> Path:
-        """The site as it was at the latest run."""
+        """The site as it was at the latest run; of several the first."""
         return self.root / "site.yaml"
+
+    @property
+    def sites(self) -> tuple[Path, ...]:
+        """All sites of the latest run."""
+        several = tuple(sorted((self.root / "sites").glob("*.yaml")))
+        return several or ((self.site,) if self.site.is_file() else ())
+
+    def site_called(self, name: str) -> Path:
+        """Where the site ``name`` is kept if it is one of several."""
+        return self.root / "sites" / f"{name}.yaml"
 
     @property
     def events(self) -> Path:

@@ -72,18 +72,22 @@ def studies_below(root: Path) -> list[Path]:
     return sorted(found, key=lambda folder: (folder / "events.jsonl").stat().st_mtime, reverse=True)
 
 
-def trial_directory(root: Path, attempt: Attempt) -> Path:
-    """Folder in which an attempt of the study in ``root`` runs, where the site's work root can be seen from here."""
+def trial_directory(root: Path, attempt: Attempt, *, user: str | None = None, home: str | None = None) -> Path:
+    """Folder in which an attempt of the study in ``root`` runs; ``user`` and ``home`` are the site's if not ours."""
     from orchestrator.config.site import load_site
     from orchestrator.config.study import Study
     from orchestrator.jobs.staging import attempt_directory
     from orchestrator.store.atomic import read_json
 
     folder = StudyFolder(root)
-    site, study = load_site(folder.site), Study.load(folder.study)
+    several = folder.site_called(attempt.site)
+    site, study = load_site(several if several.is_file() else folder.site), Study.load(folder.study)
+    for choice in study.sites:
+        if site.name == choice.name:
+            study = study.at(choice)
     mark = read_json(root / "id")
     name = f"{study.name}-{mark['id']}" if isinstance(mark, dict) and site.work_root is not None else study.name
-    work_root = site.resolved_work_root(root.parent, name, group=site.group_of(study.batch))
+    work_root = site.resolved_work_root(root.parent, name, group=site.group_of(study.batch), user=user, home=home)
     return Path(attempt_directory(work_root, attempt.key, attempt.number))
 
 
@@ -100,7 +104,7 @@ def _from_database(folder: StudyFolder) -> StudyRecord:
     return study_record(
         study,
         trials,
-        site=load_site(folder.site).name,
+        site=", ".join(load_site(path).name for path in folder.sites),
         state="done" if done else ("interrupted" if trials else "new"),
         message="",
         root=folder.root,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +49,13 @@ class Rehearsal:
     warnings: tuple[str, ...]
 
 
-def examine(study: Study, site: Site, folder: StudyFolder) -> tuple[Placement, int]:
+def examine(study: Study, site: Site, folder: StudyFolder, *, among: Sequence[Site] = ()) -> tuple[Placement, int]:
     """Find what would stop the study before its first trial, before anything of it is written.
+
+    Parameters
+    ----------
+    among : sequence of Site
+        All sites of the study, where there are several.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def examine(study: Study, site: Site, folder: StudyFolder) -> tuple[Placement, i
 
     if folder.begun:
         refuse_another(study, folder)
-        refuse_elsewhere(site, folder)
+        refuse_elsewhere(among or [site], folder)
     grid = space_tools.grid(study.space) if study.sampler.name == "grid" else None
     make_sampler(
         study.sampler.name,

@@ -71,7 +71,9 @@ class Ledger:
     def __init__(self, root: Path) -> None:
         self._folder = root / "ledger"
 
-    def plan(self, key: str, tag: str, fence: str, params: Mapping[str, Json], now: float) -> Attempt:
+    def plan(
+        self, key: str, tag: str, fence: str, params: Mapping[str, Json], now: float, *, site: str = ""
+    ) -> Attempt:
         """Write down that the next attempt of ``key`` is about to be made, before it is.
 
         Raises
@@ -83,7 +85,7 @@ class Ledger:
         """
         folder = make_directory(self._path(key))
         number = 1 + max(self._numbers(key), default=0)
-        attempt = Attempt(key=key, number=number, tag=tag, fence=fence, planned=now)
+        attempt = Attempt(key=key, number=number, tag=tag, fence=fence, planned=now, site=site)
         path = folder / f"attempt-{number}.json"
         if not create_exclusive(path, _encode(attempt, params)):
             raise SurveyError(

@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 def frozen(what: Study, where: Site, folder: StudyFolder, origin: Path) -> list[str]:
     """Freeze; the changes that were told."""
     told: list[str] = []
-    freeze(what, where, folder, origin=origin, now=1e9, on_change=told.extend)
+    freeze(what, [where], folder, origin=origin, now=1e9, on_change=told.extend)
     return told
 
 
