@@ -119,9 +119,11 @@ class Cluster:
     # Commands
 
     def run(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a client command of this cluster."""
+        """Run a client command of this cluster, in its own folder: sbatch puts a job's output where it was called."""
         environment = {**os.environ, **self.environment}
-        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=timeout, env=environment, cwd=self.layout.root, check=False
+        )
 
     def output(self, *argv: str) -> str:
         """Output of a client command, which must succeed."""

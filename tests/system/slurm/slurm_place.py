@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,30 +19,43 @@ from slurm_cluster import Cluster
 
 __all__ = ["Execution", "MakePlace", "Place", "wait_for"]
 
-# Its first argument is the list of executions; its second the seconds it takes, by execution of the trial.
+# Its first argument is the list of executions; its second says by trial how many seconds each execution takes, and
+# which trials fail.
 _PROGRAM = """
 import json, os, sys, time
 from orchestrator import trial
 
 restart = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-seconds = [float(word) for word in sys.argv[2].split(",")]
-names = ("SURVEY_TAG", "SURVEY_TRIAL", "SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+plan = json.loads(sys.argv[2])
+trial_number = os.environ["SURVEY_TRIAL"]
+seconds = [float(word) for word in plan["seconds_of"].get(trial_number, plan["seconds"]).split(",")]
+names = ("SURVEY_TAG", "SURVEY_TRIAL", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+job_id = os.environ["SLURM_JOB_ID"]
+if "SLURM_ARRAY_JOB_ID" in os.environ:
+    job_id = os.environ["SLURM_ARRAY_JOB_ID"] + "_" + os.environ["SLURM_ARRAY_TASK_ID"]
 
 def note(event):
-    line = {"event": event, "time": time.time(), "restart": restart, **{name: os.environ.get(name, "") for name in names}}
+    line = {"event": event, "time": time.time(), "restart": restart, "job_id": job_id}
+    line.update({name: os.environ.get(name, "") for name in names})
     with open(sys.argv[1], "a") as file:
         file.write(json.dumps(line) + "\\n")
 
 note("begin")
+print("this is", os.environ["SURVEY_TAG"], flush=True)
 time.sleep(seconds[min(int(os.environ["SURVEY_ATTEMPT"]) - 1 + restart, len(seconds) - 1)])
 note("end")
+if trial_number in plan["failing"]:
+    sys.exit(3)
 trial.finish(loss=(trial.params()["x"] - 0.3) ** 2)
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """One start of the program, as the program itself saw it; ``end`` is None if it was cut short."""
+    """One start of the program, as the program itself saw it.
+
+    ``job_id`` is ``36_1`` in an array's element; ``end`` is None if the program was cut short.
+    """
 
     tag: str
     trial: str
@@ -61,6 +74,10 @@ class Place:
     ----------
     seconds : str
         How long the program takes: of a trial's first execution, of its second...
+    seconds_of : mapping
+        The same for some trials, by number.
+    failing : sequence of int
+        Trials whose program ends with exit code 3.
     site : mapping
         Keys of the site file beyond what all tests share.
     """
@@ -73,6 +90,8 @@ class Place:
         trials: int,
         parallel: int = 1,
         seconds: str = "0.2",
+        seconds_of: Mapping[int, str] | None = None,
+        failing: Sequence[int] = (),
         site: Mapping[str, object] | None = None,
         **changes: object,
     ) -> None:
@@ -84,6 +103,11 @@ class Place:
         self._drivers: list[subprocess.Popen[str]] = []
         (root / "program.py").write_text(_PROGRAM)
         self.site.write_text(yaml.safe_dump(_site(root) | dict(site or {})))
+        plan = {
+            "seconds": seconds,
+            "seconds_of": {str(number): words for number, words in (seconds_of or {}).items()},
+            "failing": [str(number) for number in failing],
+        }
         self.definition: dict[str, object] = {
             "schema_version": 1,
             "name": "toy",
@@ -92,7 +116,7 @@ class Place:
             "sampler": {"name": "random", "seed": 5},
             "trials": trials,
             "parallel": parallel,
-            "command": ["python3", "program.py", str(self.events), seconds],
+            "command": ["python3", "program.py", str(self.events), json.dumps(plan)],
         }
         self.change(**changes)
 
@@ -140,7 +164,7 @@ class Place:
             Execution(
                 tag=event["SURVEY_TAG"],
                 trial=event["SURVEY_TRIAL"],
-                job_id=event["SLURM_JOB_ID"],
+                job_id=event["job_id"],
                 restart=event["restart"],
                 node=event["SLURMD_NODENAME"],
                 gpus=tuple(filter(None, event["CUDA_VISIBLE_DEVICES"].split(","))),
@@ -157,7 +181,14 @@ class Place:
 
     def wait_for_executions(self, count: int) -> list[Execution]:
         """Wait until the program was started ``count`` times."""
-        wait_for(f"{count} executions", lambda: len(self.executions()) >= count)
+
+        def begun() -> bool:
+            alive = any(driver.poll() is None for driver in self._drivers)
+            enough = len(self.executions()) >= count
+            assert alive or enough, f"the driver ended before there were {count} executions: {self.said}"
+            return enough
+
+        wait_for(f"{count} executions", begun)
         return self.executions()
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
@@ -176,6 +207,10 @@ class Place:
     def outcomes(self) -> list[dict[str, Any]]:
         """How each attempt ended."""
         return [attempt["outcome"] for attempt in self.attempts()]
+
+    def folder(self, attempt: Mapping[str, Any]) -> Path:
+        """An attempt's folder on the site."""
+        return Path(attempt["outcome"]["directory"])
 
     def assert_each_trial_ran_once(self, trials: int) -> None:
         """Check that the budget was kept to the trial, and that no program was started twice."""

@@ -16,32 +16,23 @@ def test_a_study_runs_to_its_end_without_accounting(forgetful_cluster: Cluster, 
     place.assert_each_trial_ran_once(6)
 
 
-def test_results_of_jobs_that_slurm_has_forgotten_are_collected_by_the_next_driver(
+def test_of_jobs_that_slurm_has_forgotten_results_are_collected_and_one_that_left_nothing_is_run_again(
     forgetful_cluster: Cluster, make_place: MakePlace
 ) -> None:
-    place = make_place(forgetful_cluster, trials=3, parallel=3, seconds="0.5")
+    place = make_place(
+        forgetful_cluster, trials=3, parallel=3, seconds="0.5", seconds_of={1: "300,0.2"}, batch={"array": False}
+    )
     driver = place.driver()
-    place.wait_for_executions(3)
+    executions = place.wait_for_executions(3)
     driver.kill()
     driver.wait()
+    (lost,) = (execution.job_id for execution in executions if execution.trial == "1")
+    forgetful_cluster.kill_programs(lost)
     _wait_until_forgotten(forgetful_cluster)
     assert place.run() == 0, place.said
-    place.assert_each_trial_ran_once(3)
-
-
-def test_a_job_that_left_nothing_and_is_forgotten_is_lost_and_run_again(
-    forgetful_cluster: Cluster, make_place: MakePlace
-) -> None:
-    place = make_place(forgetful_cluster, trials=1, seconds="300,0.2")
-    driver = place.driver()
-    (first,) = place.wait_for_executions(1)
-    driver.kill()
-    driver.wait()
-    forgetful_cluster.kill_programs(first.job_id)
-    _wait_until_forgotten(forgetful_cluster)
-    assert place.run() == 0, place.said
-    assert [outcome["verdict"] for outcome in place.outcomes()] == ["lost", "succeeded"]
-    assert len(place.executions()) == 2
+    assert place.by_trial() == {"0": 1, "1": 2, "2": 1}
+    assert [outcome["verdict"] for outcome in place.outcomes()] == ["succeeded", "lost", "succeeded", "succeeded"]
+    assert [trial.state.name for trial in place.trials()] == ["COMPLETE"] * 3
 
 
 def _wait_until_forgotten(cluster: Cluster) -> None:

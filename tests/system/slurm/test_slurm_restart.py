@@ -29,7 +29,7 @@ def test_a_clean_restart_of_slurmctld_costs_no_trial_and_no_second_execution(
 def test_a_slurmctld_killed_in_mid_study_costs_no_trial_and_no_second_execution(
     cluster: Cluster, make_place: MakePlace
 ) -> None:
-    place = make_place(cluster, trials=6, parallel=3, seconds="12,1")
+    place = make_place(cluster, trials=6, parallel=3, seconds="1", seconds_of=dict.fromkeys(range(3), "9"))
     driver = place.driver()
     place.wait_for_executions(3)
     cluster.wait_until_saved(time.time())

@@ -21,7 +21,6 @@ def test_a_study_runs_to_its_end_and_no_two_trials_at_a_time_share_a_gpu(
         parallel=6,
         seconds="1.5",
         resources={"gpus": 1, "walltime": "10m"},
-        batch={"array": False},  # a program in an array's element sees another job id than the element's
     )
     assert place.run() == 0, place.said
     place.assert_each_trial_ran_once(10)
@@ -47,21 +46,30 @@ def test_a_trial_of_several_gpus_sees_as_many(cluster: Cluster, make_place: Make
 def test_a_refused_partition_pauses_the_study_in_slurms_words_until_it_is_mended(
     cluster: Cluster, make_place: MakePlace
 ) -> None:
-    place = make_place(cluster, trials=3, parallel=2, batch={"queue": "nowhere"})
-    assert place.run() == 4
+    place = make_place(cluster, trials=2, parallel=2, batch={"queue": "nowhere"})
+    assert place.run() == 4, place.said
     assert "invalid partition specified: nowhere" in place.said
     assert not place.executions()
     place.change(batch={"queue": "main"})
     assert place.run() == 0, place.said
-    place.assert_each_trial_ran_once(3)
+    place.assert_each_trial_ran_once(2)
 
 
-def test_a_request_that_no_node_can_meet_is_refused_and_not_left_to_wait(
-    cluster: Cluster, make_place: MakePlace
+@pytest.mark.parametrize(
+    ("resources", "batch", "words"),
+    [
+        ({"gpus": 5, "walltime": "10m"}, {}, "Requested node configuration is not available"),
+        ({"walltime": "10m"}, {"directives": ["--constraint=nosuch"]}, "Invalid feature specification"),
+        ({"walltime": "10m"}, {"queue": "short"}, "Requested time limit is invalid"),
+    ],
+)
+def test_a_request_that_can_never_be_met_is_refused_in_slurms_words_and_not_left_to_wait(
+    cluster: Cluster, make_place: MakePlace, resources: dict[str, object], batch: dict[str, object], words: str
 ) -> None:
-    place = make_place(cluster, trials=1, resources={"gpus": 5, "walltime": "10m"})
-    assert place.run() == 4
-    assert "Requested node configuration is not available" in place.said
+    place = make_place(cluster, trials=1, resources=resources, batch=batch)
+    assert place.run() == 4, place.said
+    assert words in place.said
+    assert not cluster.output("squeue", "-h")
 
 
 def test_a_driver_killed_again_and_again_runs_each_trial_once(cluster: Cluster, make_place: MakePlace) -> None:
