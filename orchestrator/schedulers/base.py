@@ -17,6 +17,10 @@ from orchestrator.transports.base import Command, Completion
 
 __all__ = ["Found", "Refused", "Scheduler", "SchedulerOptions", "SubmitRequest", "Submitted", "Unclear"]
 
+# Put before commands that list jobs, so that their times are UTC and their words English. Never before a
+# submit command: several schedulers hand the submitter's environment to the job.
+_ENGLISH_UTC = ("env", "LC_ALL=C", "TZ=UTC0")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
@@ -125,6 +129,10 @@ class Scheduler(abc.ABC):
     def command(self, *argv: str, stdin: str = "") -> Command:
         """A `Command` with the site's time limit; the first word goes through `program`."""
         return Command(argv=(self.program(argv[0]), *argv[1:]), stdin=stdin, timeout=self.options.timeout)
+
+    def listing(self, name: str, *words: str, variables: Sequence[str] = ()) -> Command:
+        """A `Command` that lists jobs: its times are UTC, its words English; ``variables`` are set for it alone."""
+        return self.command(*_ENGLISH_UTC, *variables, self.program(name), *words)
 
     @abc.abstractmethod
     def submit(self, request: SubmitRequest) -> Command:

@@ -1,7 +1,8 @@
 """Grid Engine (Sun, Son of, Univa, Altair): qsub, qstat, qacct, qdel.
 
-The live list is read as XML, whose names are whole. A finished job leaves it at once; how it ended is in
-the accounting file, which lags by up to a minute. Elements of an array count from 1 here.
+The live list is read as XML, whose names are whole. A finished job stays in it, without a word of how it ended,
+as long as the qmaster remembers it (``finished_jobs`` of sge_conf(5), often 100, may be 0); how it ended is in the
+accounting file, which lags by up to a minute. Elements of an array count from 1 here.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from orchestrator.schedulers.reading import (
     LATER,
     NEVER,
     UNCLEAR,
-    UTC,
     Message,
     absent,
+    cancel_taken,
     combine,
     evidence,
+    found_jobs,
     indices,
     read_submit,
     seconds,
@@ -70,17 +72,24 @@ FAILED: Mapping[int, tuple[Verdict, str]] = {
 # Texts of the qmaster (source/libs/sgeobj/msg_sgeobjlib.h, daemons/qmaster/msg_qmaster.h) and of the communication
 # library.
 _MESSAGES = (
-    Message(r"timeout|got read error|connection reset|failed receiving|unable to send message", UNCLEAR),
+    Message(r"timeout|got read error|connection reset|failed receiving", UNCLEAR),
+    Message(r"got select error \(Connection refused\)", LATER),  # nothing was sent
+    Message(r"unable to send message", UNCLEAR),
     Message(r"only \d+ jobs are allowed per (user|cluster)", LATER),
     Message(r"unable to contact qmaster|can't connect to service|Connection refused|shut(ting)? ?down", LATER),
     Message(r"unknown (queue|resource|project|user|department)|requests unknown|no suitable queues", NEVER),
     Message(r"Job was rejected|job rejected|denied:|not allowed|has no permission|cannot run in", NEVER),
     Message(r"Unknown option|invalid option|error opening|not found|No such file|script file .* (empty|not)", NEVER),
-    Message(r"requires? (an )?argument|group .*(required|invalid)|No such (group|project)", NEVER),
+    Message(r"requires? (an )?argument|group .*(required|invalid)|No such (group|project)|does not exist", NEVER),
+    Message(r"is not an? \w+ value|is not a valid|is an invalid|must not contain", NEVER),
 )
 
+# A job that is deleted while it waits leaves no accounting record: then this is all there is of it.
+_FINISHED = "has left the queue; without an accounting record it was deleted before it began"
 _NO_ACCOUNTING = re.compile(r"No such file or directory|no jobs running since startup", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"job (id|name) \S+ not found", re.IGNORECASE)
+_SIGUSR1 = 10
+_ENDING_SIGNALS = {9, 15}  # of qdel: SIGKILL, or what a queue's terminate_method names
 _TIMES = ("%Y-%m-%dT%H:%M:%S", "%a %b %d %H:%M:%S %Y", "%m/%d/%Y %H:%M:%S")
 
 
@@ -104,7 +113,7 @@ class GridEngine(Scheduler):
         return read_submit(completion, _submitted, _MESSAGES)
 
     def query(self, job_ids: Sequence[str]) -> Command:  # noqa: ARG002 - the list has all jobs
-        """``qstat -xml`` of all jobs."""
+        """``qstat -xml`` of all jobs, those that have just finished too."""
         return self._qstat()
 
     def parse_query(self, completion: Completion, job_ids: Sequence[str]) -> dict[str, JobStatus]:
@@ -119,10 +128,10 @@ class GridEngine(Scheduler):
         if not self.options.history:
             return None
         if len(job_ids) == 1:
-            return self._utc("qacct", "-j", re.split(r"[.]", job_ids[0])[0])
+            return self.listing("qacct", "-j", re.split(r"[.]", job_ids[0])[0])
         user = self.options.extra.get("user")
         begin = time.strftime("%Y%m%d%H%M", time.gmtime(max(since - 86400, 0.0)))
-        return self._utc("qacct", *(("-o", user) if user else ()), "-b", begin, "-j")
+        return self.listing("qacct", *(("-o", user) if user else ()), "-b", begin, "-j")
 
     def parse_history(self, completion: Completion, job_ids: Sequence[str]) -> dict[str, JobStatus]:
         """Read the records; one that is not there may yet come."""
@@ -132,8 +141,8 @@ class GridEngine(Scheduler):
         return {job_id: _pick(job_id, records, "no accounting record (yet)") for job_id in job_ids}
 
     def find(self, tags: Sequence[str], since: float) -> tuple[Command, ...]:  # noqa: ARG002 - by name, of all times
-        """``qstat -xml``, then ``qacct -j TAG`` for each tag."""
-        past = [self._utc("qacct", "-j", tag) for tag in tags] if self.options.history else []
+        """``qstat -xml`` with what has just finished, then ``qacct -j TAG`` for each tag."""
+        past = [self.listing("qacct", "-j", tag) for tag in tags] if self.options.history else []
         return (self._qstat(), *past)
 
     def parse_find(self, completions: Sequence[Completion], tags: Sequence[str]) -> Found:
@@ -149,11 +158,7 @@ class GridEngine(Scheduler):
                 if status.name in jobs:
                     job_id = status.job_id.partition(".")[0]
                     jobs[status.name].setdefault(job_id, _pick(job_id, listed, ""))
-        return Found(
-            jobs={tag: tuple(found.values()) for tag, found in jobs.items()},
-            trusted=not faults,
-            evidence="; ".join(faults),
-        )
+        return found_jobs(jobs, faults)
 
     def cancel(self, job_ids: Sequence[str]) -> Command:
         """``qdel``; an element of an array is named ``ID.INDEX``."""
@@ -161,13 +166,8 @@ class GridEngine(Scheduler):
 
     def cancelled(self, completion: Completion) -> bool:
         """Whether the qmaster took it, or says of each job that refused that there is none."""
-        harmless = re.compile(
-            r"does not exist|already (in deletion|registered)|has (deleted|registered)", re.IGNORECASE
-        )
-        lines = [line for line in (completion.stderr + "\n" + completion.stdout).splitlines() if line.strip()]
-        return completion.returncode == 0 or (
-            completion.returncode is not None and bool(lines) and all(harmless.search(line) for line in lines)
-        )
+        harmless = r"does not exist|already (in deletion|registered)|has (deleted|registered)"
+        return cancel_taken(completion, harmless, f"{completion.stderr}\n{completion.stdout}")
 
     def element(self, job_id: str, index: int) -> str:
         """``2.1`` for the first element of ``2``."""
@@ -185,12 +185,10 @@ class GridEngine(Scheduler):
         """Show the help, whose first line it is."""
         return self.command("qstat", "-help")
 
-    def _utc(self, program: str, *words: str) -> Command:
-        return self.command(*UTC, self.program(program), *words)
-
     def _qstat(self) -> Command:
         user = self.options.extra.get("user")
-        return self._utc("qstat", *(("-u", user) if user else ()), "-xml")
+        # prs is what a bare qstat lists; z adds what has finished.
+        return self.listing("qstat", *(("-u", user) if user else ()), "-s", "prsz", "-xml")
 
 
 def _submitted(text: str) -> list[str]:
@@ -247,7 +245,7 @@ def _live_status(job: Mapping[str, str]) -> JobStatus:
         submitted=utc(job.get("JB_submission_time", ""), *_TIMES),
         started=utc(job.get("JAT_start_time", ""), *_TIMES) if state is JobState.RUNNING else None,
         nodes=job.get("queue_name", ""),
-        end=JobEnd(reason=line) if state is JobState.ENDED else None,
+        end=JobEnd(reason=_FINISHED) if state is JobState.ENDED else None,
         evidence=line,
     )
 
@@ -267,10 +265,12 @@ def _records(completion: Completion) -> list[JobStatus] | str:
         if record.get("jobnumber", "").isdigit():
             status = _past_status(record)
             earlier = records.get(status.job_id)
-            # One record for each start: the last one counts.
-            restarts = 0 if earlier is None else (earlier.restarts or 0) + 1
+            # One record for each start: the last one counts. Ids are given anew when their counter has run over.
+            same = earlier is not None and (earlier.name, earlier.submitted) == (status.name, status.submitted)
+            restarts = (earlier.restarts or 0) + 1 if earlier is not None and same else 0
             records[status.job_id] = dataclasses.replace(status, restarts=restarts)
-    if records or "Total System Usage" in completion.stdout:
+    # The summary of all jobs, or of one user's (-o), stands where there is no record to print.
+    if records or re.search(r"^(Total System Usage|OWNER\s+WALLCLOCK)", completion.stdout, re.MULTILINE):
         return list(records.values())
     return evidence(completion)
 
@@ -313,6 +313,12 @@ def _end(record: Mapping[str, str], line: str) -> JobEnd:
     if failed == 37:
         verdict = Verdict.TIMEOUT if _out_of_time(record) else Verdict.OUT_OF_MEMORY
         return JobEnd(verdict=verdict, signal=signal, reason=line)
+    if signal == _SIGUSR1 and _used_up(record, "s_rt"):
+        return JobEnd(verdict=Verdict.TIMEOUT, signal=signal, reason=f"{line}, s_rt was used up")
+    if failed == 100 and signal in _ENDING_SIGNALS and "deleted_by" not in record:
+        # Son of Grid Engine writes this of a qdel and of nothing else but a kill by hand or by the kernel: a program
+        # that dies of a signal leaves its agent alive to say so.
+        return JobEnd(verdict=Verdict.CANCELLED, signal=signal, reason=f"{line}: qdel, or killed on its node")
     if failed in FAILED:
         verdict, meaning = FAILED[failed]
         return JobEnd(verdict=verdict, exit_code=code, signal=signal, reason=f"{line} ({meaning})")
@@ -322,9 +328,17 @@ def _end(record: Mapping[str, str], line: str) -> JobEnd:
 
 def _out_of_time(record: Mapping[str, str]) -> bool:
     """Code 37 stands for h_rt, h_cpu and h_vmem: memory only where it was limited and the time was not used up."""
-    asked = dict(re.findall(r"(h_rt|h_vmem)=([^,\s]+)", record.get("category", "")))
-    limit, used = seconds(asked.get("h_rt", "")), _number(record.get("ru_wallclock", ""))
-    return "h_vmem" not in asked or (limit is not None and used is not None and used >= limit)
+    return "h_vmem=" not in record.get("category", "") or _used_up(record, "h_rt")
+
+
+def _used_up(record: Mapping[str, str], name: str) -> bool:
+    limit, used = _limit(record, name), _number(record.get("ru_wallclock", ""))
+    return limit is not None and used is not None and used >= limit
+
+
+def _limit(record: Mapping[str, str], name: str) -> int | None:
+    match = re.search(rf"\b{name}=([^,\s]+)", record.get("category", ""))
+    return seconds(match[1]) if match else None
 
 
 def _number(text: str) -> int | None:

@@ -13,16 +13,17 @@ from typing import ClassVar
 
 from orchestrator.model import Answer, JobEnd, JobState, JobStatus, Verdict
 from orchestrator.schedulers import pbs_output, wrapped
-from orchestrator.schedulers.base import Found, Refused, Scheduler, SubmitRequest, Submitted, Unclear
+from orchestrator.schedulers.base import Found, Refused, Scheduler, SchedulerOptions, SubmitRequest, Submitted, Unclear
 from orchestrator.schedulers.pbs_output import canonical
 from orchestrator.schedulers.reading import (
     LATER,
     NEVER,
     UNCLEAR,
-    UTC,
     Message,
     absent,
+    cancel_taken,
     evidence,
+    found_jobs,
     read_submit,
     seconds,
     unknown,
@@ -126,13 +127,18 @@ _SPOKE = {0, 35, 153}  # all is well; 15139 HISTJOBID; 15001 UNKJOBID
 class PBS(Scheduler):
     """PBS Professional 13 and later, OpenPBS.
 
-    ``extra``: ``format`` (``plain`` or ``json``); ``dialect`` (``wrapped`` where ``qstat`` is the site's own
+    ``extra``: ``format`` (``plain``, or ``json``, which is given up for ``plain`` at the first document that leaves
+    a job unknown: what spoils it is a user's own environment, and stays there); ``dialect`` (``wrapped`` where ``qstat`` is the site's own
     list of unfinished jobs, such as ``rbstat``).
     """
 
     name: ClassVar[str] = "pbs"
     template: ClassVar[str] = "pbs.sh.j2"
     extras: ClassVar[frozenset[str]] = frozenset({"dialect", "format"})
+
+    def __init__(self, options: SchedulerOptions | None = None) -> None:
+        super().__init__(options)
+        self._json = self.options.extra.get("format") == "json"
 
     def submit(self, request: SubmitRequest) -> Command:
         """``qsub -N TAG``; an array of one element is not a thing that PBS has."""
@@ -169,8 +175,8 @@ class PBS(Scheduler):
         """``qselect -N TAG`` for each tag, then with history."""
         if self._wrapped:
             return (self.command("qstat"),)
-        live = [self._utc("qselect", "-N", tag) for tag in tags]
-        return (*live, *([self._utc("qselect", "-x", "-N", tag) for tag in tags] if self._history else []))
+        live = [self.listing("qselect", "-N", tag) for tag in tags]
+        return (*live, *([self.listing("qselect", "-x", "-N", tag) for tag in tags] if self._history else []))
 
     def parse_find(self, completions: Sequence[Completion], tags: Sequence[str]) -> Found:
         """Each command has named one tag and prints ids only: their state is for the next query to tell."""
@@ -189,11 +195,7 @@ class PBS(Scheduler):
             for job_id in ids:
                 line = f"qselect has {job_id} under the name {tag}"
                 jobs[tag].setdefault(job_id, JobStatus(job_id=job_id, answer=Answer.UNKNOWN, name=tag, evidence=line))
-        return Found(
-            jobs={tag: tuple(found.values()) for tag, found in jobs.items()},
-            trusted=not faults,
-            evidence="; ".join(faults),
-        )
+        return found_jobs(jobs, faults)
 
     def cancel(self, job_ids: Sequence[str]) -> Command:
         """``qdel`` (never ``-x``, which erases the history)."""
@@ -201,11 +203,8 @@ class PBS(Scheduler):
 
     def cancelled(self, completion: Completion) -> bool:
         """Whether the server took it, or says of each job that refused that it has ended."""
-        harmless = re.compile(r"Job has finished|Unknown Job Id|has already|being deleted", re.IGNORECASE)
-        lines = [line for line in completion.stderr.splitlines() if line.strip()]
-        return completion.returncode == 0 or (
-            completion.returncode is not None and bool(lines) and all(harmless.search(line) for line in lines)
-        )
+        harmless = r"Job has finished|Unknown Job Id|has already|being deleted"
+        return cancel_taken(completion, harmless, completion.stderr)
 
     def element(self, job_id: str, index: int) -> str:
         """``16[1]`` of ``16[]``."""
@@ -232,19 +231,17 @@ class PBS(Scheduler):
     def _history(self) -> bool:
         return self.options.history and not self._wrapped
 
-    def _utc(self, program: str, *words: str) -> Command:
-        return self.command(*UTC, self.program(program), *words)
-
     def _qstat(self, *words: str) -> Command:
-        form = ("-F", "json") if self.options.extra.get("format") == "json" else ()
-        return self._utc("qstat", "-f", *form, *words)
+        form = ("-F", "json") if self._json else ()
+        return self.listing("qstat", "-f", *form, *words)
 
     def _read(self, completion: Completion, job_ids: Sequence[str], *, history: bool) -> dict[str, JobStatus]:
         if completion.returncode not in _SPOKE:
             return unknown(job_ids, evidence(completion))
         listed = pbs_output.jobs(completion.stdout)
         if listed is None:
-            return unknown(job_ids, "the JSON of qstat cannot be read; set format: plain in the site file")
+            self._json = False
+            return unknown(job_ids, "the JSON of qstat cannot be read; from now on its plain form is asked for")
         both = (completion.stderr + "\n" + completion.stdout).splitlines()
         remarks = "\n".join(line for line in both if line.startswith("qstat:"))
         answers = {}
@@ -255,6 +252,8 @@ class PBS(Scheduler):
                 if attributes is not None
                 else self._unlisted(job_id, remarks, evidence(completion), history=history)
             )
+        if any(status.answer is Answer.UNKNOWN for status in answers.values()):
+            self._json = False
         return answers
 
     def _unlisted(self, job_id: str, remarks: str, said: str, *, history: bool) -> JobStatus:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["canonical", "jobs"]
@@ -24,6 +24,7 @@ def jobs(text: str) -> dict[str, dict[str, str]] | None:
 
     Names of resources are joined to their attribute by a dot (``Resource_List.walltime``). An attribute that is
     given twice with different values is left out: a user's environment variable may hold a line that looks like one.
+    In JSON that goes for a whole job too.
     """
     if "{" in text and re.search(r"^Job Id: ", text, re.MULTILINE) is None:
         return _from_json(text)
@@ -59,7 +60,8 @@ def _from_json(text: str) -> dict[str, dict[str, str]] | None:
     document = text[start : end + 1]
     for candidate in (document, _mended(document)):
         try:
-            data = json.loads(candidate, strict=False)
+            # Control characters in a text are not fatal: strict=False.
+            data = json.loads(candidate, strict=False, object_pairs_hook=_agreed)
         except ValueError:
             continue
         listed = data.get("Jobs", {}) if isinstance(data, dict) else None
@@ -69,10 +71,28 @@ def _from_json(text: str) -> dict[str, dict[str, str]] | None:
     return None
 
 
+def _agreed(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Leave out what is given twice with different values: nobody knows which of the two PBS meant."""
+    found: dict[str, Any] = {}
+    twice = {name for name, value in pairs if found.setdefault(name, value) != value}
+    return {name: value for name, value in found.items() if name not in twice}
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"{}\[\]:,]+', re.DOTALL)
+_ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
+_WORD = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?|true|false|null")
+
+
 def _mended(document: str) -> str:
-    r"""Repair what deployed versions are known to print: ``\'`` and ``"foo":005``."""
-    document = re.sub(r'\\(?!["\\/bfnrtu])', r"\\\\", document)
-    return re.sub(r"(:\s*)(-?0\d[\d.]*)(\s*[,}\]])", r'\1"\2"\3', document)
+    r"""Repair what deployed versions are known to print: ``\'``, ``"foo":005``, and other words without quotes."""
+    return _TOKEN.sub(_mended_token, document)
+
+
+def _mended_token(match: re.Match[str]) -> str:
+    token = match.group()
+    if token.startswith('"'):
+        return _ESCAPE.sub(lambda escape: escape.group() if escape[1] else r"\\", token)
+    return token if _WORD.fullmatch(token) else f'"{token}"'
 
 
 def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

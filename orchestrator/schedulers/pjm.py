@@ -19,9 +19,9 @@ from orchestrator.schedulers.reading import (
     LATER,
     NEVER,
     UNCLEAR,
-    UTC,
     Message,
     Table,
+    found_jobs,
     read_submit,
 )
 from orchestrator.transports.base import Command, Completion
@@ -156,11 +156,7 @@ class PJM(Scheduler):
             for row in table.rows:
                 if wrapped.is_name(row.get("name", ""), tag):
                     jobs[tag].setdefault(row["id"], self._status(row))
-        return Found(
-            jobs={tag: tuple(found.values()) for tag, found in jobs.items()},
-            trusted=not faults,
-            evidence="; ".join(faults),
-        )
+        return found_jobs(jobs, faults)
 
     def cancel(self, job_ids: Sequence[str]) -> Command:
         """``pjdel``; it accepts at once, the jobs go later."""
@@ -199,12 +195,11 @@ class PJM(Scheduler):
         return {**wrapped.WORDS, **STATES}
 
     def _pjstat(self, select: str, *mode: str) -> Command:
-        pjstat = self.program("pjstat")
         if not self._choose:
-            return self.command(*UTC, pjstat, *mode)
+            return self.listing("pjstat", *mode)
         # -E lists the elements of bulk and step jobs, whose parent's state is a mere sum.
         elements = ("-E",) if re.search(r"[\[_]", select) else ()
-        return self.command(*UTC, pjstat, "-v", *elements, *mode, "--choose", _CHOICE, "--filter", select)
+        return self.listing("pjstat", "-v", *elements, *mode, "--choose", _CHOICE, "--filter", select)
 
     def _table(self, completion: Completion) -> Table | str:
         silent = not completion.stdout.strip() and not completion.stderr.strip()

@@ -13,29 +13,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.model import Answer, JobState, JobStatus, Verdict
-from orchestrator.schedulers.base import Refused, Submitted, Unclear
+from orchestrator.schedulers.base import Found, Refused, Submitted, Unclear
 from orchestrator.transports.base import Completion
 
 __all__ = [
     "LATER",
     "NEVER",
     "UNCLEAR",
-    "UTC",
     "Message",
     "Table",
     "absent",
+    "cancel_taken",
     "combine",
     "evidence",
+    "found_jobs",
     "indices",
     "read_submit",
     "seconds",
     "unknown",
     "utc",
 ]
-
-# Put before commands that list jobs, so that their times are UTC and their words English. Never before a
-# submit command: several schedulers hand the submitter's environment to the job.
-UTC = ("env", "LC_ALL=C", "TZ=UTC0")
 
 LATER, NEVER, UNCLEAR = "later", "never", "unclear"
 
@@ -106,6 +103,28 @@ def read_submit(
     if meaning == UNCLEAR:
         return Unclear(reason=f"no job id: {said}" if completion.returncode == 0 else said)
     return Refused(reason=said, later=meaning == LATER)
+
+
+def cancel_taken(completion: Completion, harmless: str, messages: str) -> bool:
+    """Whether a cancel command was taken.
+
+    Parameters
+    ----------
+    harmless : str
+        Regular expression for what the scheduler says of jobs that need no cancelling any more.
+    messages : str
+        What the command printed of the jobs that it refused: each line of it must be harmless.
+    """
+    if completion.returncode is None or completion.returncode == 0:
+        return completion.returncode == 0
+    lines = [line for line in messages.splitlines() if line.strip()]
+    return bool(lines) and all(re.search(harmless, line, re.IGNORECASE) for line in lines)
+
+
+def found_jobs(jobs: Mapping[str, Mapping[str, JobStatus]], faults: Sequence[str]) -> Found:
+    """Answer of a look-up: jobs by tag and id, to be trusted if there were no faults."""
+    listed = {tag: tuple(by_id.values()) for tag, by_id in jobs.items()}
+    return Found(jobs=listed, trusted=not faults, evidence="; ".join(faults))
 
 
 def utc(text: str, *formats: str) -> float | None:

@@ -20,11 +20,12 @@ from orchestrator.schedulers.reading import (
     LATER,
     NEVER,
     UNCLEAR,
-    UTC,
     Message,
     absent,
+    cancel_taken,
     combine,
     evidence,
+    found_jobs,
     indices,
     read_submit,
     unknown,
@@ -105,6 +106,7 @@ _MESSAGES = (
 _LIVE = ("JobID", "JobIDRaw", "State", "Submit", "Start", "End", "NodeList", "Reason", "JobName")
 _LIVE_FORMAT = "%i|%A|%T|%V|%S|%e|%N|%r|%j"  # the name last: it may hold anything
 _PAST = ("JobID", "JobIDRaw", "State", "Submit", "Start", "End", "NodeList", "ExitCode", "JobName")
+_TIMES = ("SLURM_TIME_FORMAT=standard",)
 _NO_HISTORY = "accounting storage is disabled"
 _MARGIN = 3600  # by which clocks may differ, s
 
@@ -183,11 +185,7 @@ class Slurm(Scheduler):
                 job_id, name = row["JobID"], row["JobName"]
                 if name in jobs and job_id not in jobs[name]:
                     jobs[name][job_id] = (_past_status if number else _live_status)(job_id, row)
-        return Found(
-            jobs={tag: tuple(found.values()) for tag, found in jobs.items()},
-            trusted=not faults,
-            evidence="; ".join(faults),
-        )
+        return found_jobs(jobs, faults)
 
     def cancel(self, job_ids: Sequence[str]) -> Command:
         """``scancel``, which says nothing of jobs that have ended or never were."""
@@ -195,11 +193,8 @@ class Slurm(Scheduler):
 
     def cancelled(self, completion: Completion) -> bool:
         """Whether the controller took it; older versions fail for jobs that have ended."""
-        harmless = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
-        lines = [line for line in completion.stderr.splitlines() if line.strip()]
-        return completion.returncode == 0 or (
-            completion.returncode is not None and bool(lines) and all(harmless.search(line) for line in lines)
-        )
+        harmless = r"Invalid job id|already completing or completed"
+        return cancel_taken(completion, harmless, completion.stderr)
 
     def element(self, job_id: str, index: int) -> str:
         """``36_1``."""
@@ -221,16 +216,10 @@ class Slurm(Scheduler):
     def _squeue(self, *filters: str) -> Command:
         user = self.options.extra.get("user")
         whose = f"--user={user}" if user else "--me"
-        squeue = self.program("squeue")
-        return self.command(
-            *UTC, "SLURM_TIME_FORMAT=standard", squeue, whose, "-r", "-t", "all", *filters, "-o", _LIVE_FORMAT
-        )
+        return self.listing("squeue", whose, "-r", "-t", "all", *filters, "-o", _LIVE_FORMAT, variables=_TIMES)
 
     def _sacct(self, *filters: str) -> Command:
-        sacct = self.program("sacct")
-        return self.command(
-            *UTC, "SLURM_TIME_FORMAT=standard", sacct, "-X", "-P", "-D", *filters, "-o", ",".join(_PAST)
-        )
+        return self.listing("sacct", "-X", "-P", "-D", *filters, "-o", ",".join(_PAST), variables=_TIMES)
 
 
 def _submitted(text: str) -> list[str]:
@@ -361,9 +350,12 @@ def _end(verdict: Verdict | None, word: str, reason: str, exit_code: str | None)
     match = re.fullmatch(r"(\d+):(\d+)", exit_code or "")
     code, signal = (int(match[1]), int(match[2])) if match else (None, None)
     said = " ".join(filter(None, (word, f"({reason})" if reason else "", exit_code)))
-    if (code, signal) == (0, 53):
-        # slurmd's code for a job whose folder or output file it could not open.
+    if verdict is Verdict.FAILED and ((code, signal) == (0, 53) or reason == "JobLaunchFailure"):
+        # slurmd's code for a job whose folder or output file it could not open: the next would end like it.
+        verdict = Verdict.REJECTED
         said += ": it could not be launched; is there the folder for its output?"
+    elif verdict is Verdict.FAILED and reason == "BadConstraints":
+        verdict = Verdict.REJECTED  # taken at submit, and given up before it ran: no node can ever meet it
     return JobEnd(
         verdict=verdict,
         exit_code=code,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.model import Answer, JobEnd, JobState, JobStatus, Verdict
 from orchestrator.schedulers.base import Found
-from orchestrator.schedulers.reading import Table, absent, combine, evidence, unknown
+from orchestrator.schedulers.reading import Table, absent, combine, evidence, found_jobs, unknown
 from orchestrator.transports.base import Completion
 
 __all__ = ["WORDS", "find", "is_name", "pick", "read_table", "status"]
@@ -104,11 +104,7 @@ def find(lists: Sequence[Table | str], tags: Sequence[str], read: Callable[[Mapp
         cut = next((status for status in found.values() if status.name != tag), None)
         if cut is not None and len(found) > 1:
             return Found(jobs={}, trusted=False, evidence=f"several jobs named {cut.name!r} may be {tag}")
-    return Found(
-        jobs={tag: tuple(found.values()) for tag, found in jobs.items()},
-        trusted=not faults,
-        evidence="; ".join(faults),
-    )
+    return found_jobs(jobs, faults)
 
 
 def is_name(listed: str, tag: str) -> bool:

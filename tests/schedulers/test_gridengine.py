@@ -1,13 +1,13 @@
-"""Grid Engine: recorded answers of 8.1.9."""
+"""Grid Engine: recorded answers of Son of Grid Engine 8.1.9."""
 
 from __future__ import annotations
 
 import pytest
-from scheduler_contract import Recorded, SchedulerContract, completed
-from transcripts import answers
+from transcripts import answers, session
 
 from orchestrator.model import Answer, JobEnd, JobState, JobStatus, Verdict
-from orchestrator.schedulers.base import SchedulerOptions, SubmitRequest
+from orchestrator.schedulers.base import Refused, SchedulerOptions, SubmitRequest
+from orchestrator.schedulers.contract import Recorded, SchedulerContract, completed
 from orchestrator.schedulers.gridengine import FAILED, GridEngine
 from orchestrator.transports.base import Completion
 
@@ -15,6 +15,15 @@ COMMLIB = 'error: commlib error: got select error (Connection refused)\nerror: u
 EMPTY = completed(
     "<?xml version='1.0'?>\n<job_info>\n  <queue_info>\n  </queue_info>\n  <job_info>\n  </job_info>\n</job_info>\n"
 )
+
+
+DOWN = dict(session("gridengine/qmaster_down.txt"))
+REFUSALS = {words: said for words, said in session("gridengine/refusals.txt") if words.startswith("qsub")}
+
+
+def real(command: str) -> Completion:
+    """What was recorded beside a qstat of jobs in every state."""
+    return answers("gridengine/ends.txt", command)
 
 
 def qacct(words: str) -> Completion:
@@ -60,8 +69,11 @@ class TestGridEngineContract(SchedulerContract):
                 answers("gridengine/basics.txt", "qsub -cwd -q nosuch.q"),
                 answers("gridengine/basics.txt", "qsub -l foo=1"),
                 completed(stderr="qsub: Unknown option -zz\n", returncode=1),
+                *(said for said in REFUSALS.values() if said.returncode != 25),
             ],
             later=[
+                *(said for said in REFUSALS.values() if said.returncode == 25),
+                DOWN["qsub -terse -N t-four s.sh"],
                 completed(
                     stderr="Unable to run job: job rejected: only 1000 jobs are allowed per user "
                     "(current job count: 1000)\nExiting.\n",
@@ -83,6 +95,7 @@ class TestGridEngineContract(SchedulerContract):
             unlisted=["999999", "2.2"],
             failed_queries=[
                 completed(stderr=COMMLIB, returncode=1),
+                DOWN["qstat -s prsz -xml"],
                 completed("<?xml version='1.0'?>\n<job_info><queue_info>"),
                 completed("<?xml version='1.0'?>\n<error>no</error>"),
                 answers("gridengine/basics.txt", "qstat -s z"),
@@ -107,8 +120,9 @@ class TestGridEngineContract(SchedulerContract):
             cancelled=[
                 completed("tester has registered the job 1 for deletion\n"),
                 answers("gridengine/basics.txt", "qdel 999999"),
+                answers("gridengine/refusals.txt", "qdel 19 19 999999"),
             ],
-            not_cancelled=[completed(stderr=COMMLIB, returncode=1)],
+            not_cancelled=[completed(stderr=COMMLIB, returncode=1), DOWN["qdel 1"]],
         )
 
 
@@ -183,6 +197,7 @@ def test_each_failure_code_has_its_verdict(code: int) -> None:
     [
         ("0", "0", (Verdict.SUCCEEDED, 0, None)),
         ("0", "3", (Verdict.FAILED, 3, None)),
+        ("0", "137", (Verdict.FAILED, None, 9)),  # the script's own word of a program that was killed
         ("100 : assumedly after job", "139                  (Segmentation fault)", (Verdict.FAILED, None, 11)),
         ("15  : in epilog", "0", (Verdict.SUCCEEDED, 0, None)),
     ],
@@ -198,6 +213,77 @@ def test_a_deleted_job_was_cancelled_where_the_record_says_by_whom() -> None:
     found = end(record(failed="100 : assumedly after job", exit_status="137", deleted_by="someone@login1"))
     assert found.verdict is Verdict.CANCELLED
     assert "someone" in found.reason
+
+
+@pytest.mark.parametrize(("job_id", "signal"), [("4", 9), ("13", 15)])
+def test_a_running_job_that_qdel_ended_was_cancelled_though_the_record_does_not_say_by_whom(
+    job_id: str, signal: int
+) -> None:
+    found = end(real(f"qacct -j {job_id}"), job_id)
+    assert (found.verdict, found.exit_code, found.signal) == (Verdict.CANCELLED, None, signal)
+    assert "qdel" in found.reason
+
+
+def test_where_records_say_who_deleted_a_job_a_kill_without_a_name_is_a_failure() -> None:
+    found = end(record(failed="100 : assumedly after job", exit_status="137", deleted_by="NONE"))
+    assert (found.verdict, found.signal) == (Verdict.FAILED, 9)
+
+
+def test_a_job_that_was_warned_at_its_soft_limit_and_died_of_it_timed_out() -> None:
+    found = end(real("qacct -j 8"), "8")
+    assert (found.verdict, found.signal) == (Verdict.TIMEOUT, 10)
+    assert "s_rt" in found.reason
+
+
+def test_a_signal_of_its_own_is_a_failure() -> None:
+    assert end(record(failed="100 : assumedly after job", exit_status="138")).verdict is Verdict.FAILED
+
+
+def test_a_job_that_waits_in_an_error_state_is_stuck_and_once_deleted_says_what_it_could_not_open() -> None:
+    found = GridEngine().parse_query(listed("Eqw"), ["7"])["7"]
+    assert (found.state, found.stuck, found.reason) == (JobState.HELD, True, "error state: see qstat -j")
+    deleted = end(real("qacct -j 9"), "9")
+    assert deleted.verdict is Verdict.REJECTED
+    assert "output file" in deleted.reason
+
+
+def test_a_job_that_was_deleted_while_it_waited_has_ended_and_is_not_merely_absent() -> None:
+    asked = ["3", "11", "4", "9", "18.1", "18.2", "19", "2", "999999"]
+    found = GridEngine().parse_query(real("qstat -s prsz -xml"), asked)
+    assert [found[job_id].answer for job_id in asked] == [
+        Answer.ENDED,
+        Answer.ENDED,
+        Answer.ENDED,
+        Answer.ENDED,
+        Answer.ENDED,
+        Answer.ENDED,
+        Answer.ALIVE,
+        Answer.ENDED,
+        Answer.ABSENT,
+    ]
+    waited = found["11"].end
+    assert waited is not None
+    # It never ran, so accounting knows nothing of it: that it was deleted is all that can be said.
+    assert waited.verdict is None
+    assert "deleted" in waited.reason
+    assert GridEngine().parse_history(real("qacct -j 11"), ["11"])["11"].answer is Answer.ABSENT
+
+
+def test_a_user_without_records_has_none_and_that_is_an_answer() -> None:
+    found = GridEngine().parse_history(real("qacct -o nobody"), ["7", "8"])
+    assert [one.answer for one in found.values()] == [Answer.ABSENT, Answer.ABSENT]
+
+
+def test_an_id_that_was_given_to_another_job_says_that_job_s_name_and_counts_no_restart() -> None:
+    old = record(jobname="t00001-aaaaaaaa", qsub_time="Fri Nov 20 23:30:18 2025", failed="0", exit_status="0")
+    new = record(jobname="other", qsub_time="Fri Nov 20 23:30:18 2026", failed="0", exit_status="3")
+    found = GridEngine().parse_history(completed(old.stdout + new.stdout), ["7"])["7"]
+    assert (found.name, found.restarts) == ("other", 0)
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_each_recorded_refusal_is_certain(words: str) -> None:
+    assert isinstance(GridEngine().parse_submit(REFUSALS[words]), Refused)
 
 
 def test_a_job_that_was_run_again_has_the_end_of_its_last_start() -> None:
@@ -221,7 +307,7 @@ def test_an_array_that_is_found_by_name_is_one_job() -> None:
 
 def test_commands_are_asked_as_the_site_needs_them() -> None:
     mine = GridEngine(SchedulerOptions(extra={"user": "me"}, submit_options=("-g", "tga-x")))
-    assert mine.query(["1"]).argv == ("env", "LC_ALL=C", "TZ=UTC0", "qstat", "-u", "me", "-xml")
+    assert mine.query(["1"]).argv == ("env", "LC_ALL=C", "TZ=UTC0", "qstat", "-u", "me", "-s", "prsz", "-xml")
     one, many = mine.history(["7.3"], 1795217418.0), mine.history(["7", "8"], 1795217418.0)
     assert one is not None
     assert many is not None

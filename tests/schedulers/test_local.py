@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from scheduler_contract import Recorded, SchedulerContract, completed
 
 from orchestrator import localq
 from orchestrator.errors import UsageError
 from orchestrator.model import Answer, JobState, JobStatus, Verdict
 from orchestrator.schedulers.base import SchedulerOptions, SubmitRequest, Submitted
+from orchestrator.schedulers.contract import Recorded, SchedulerContract, completed
 from orchestrator.schedulers.local import Local
 from orchestrator.schedulers.registry import make_scheduler
 from orchestrator.transports.local import LocalTransport

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from scheduler_contract import Recorded, SchedulerContract, completed
 from transcripts import SAMPLES, answers, session
 
 from orchestrator.model import Answer, JobEnd, JobState, JobStatus, Verdict
 from orchestrator.schedulers import pbs_output
 from orchestrator.schedulers.base import Refused, SchedulerOptions
+from orchestrator.schedulers.contract import Recorded, SchedulerContract, completed
 from orchestrator.schedulers.pbs import EXIT_STATUS, PBS
 from orchestrator.transports.base import Completion
 
@@ -171,10 +171,13 @@ class TestWrappedContract(SchedulerContract):
         )
 
 
-@pytest.mark.parametrize("name", ["ok", "walltime", "deleted_running", "deleted_queued", "array"])
+BOTH_FORMS = sorted(path.stem for path in (SAMPLES / "pbs").glob("qstat_*.json") if path.with_suffix(".txt").exists())
+
+
+@pytest.mark.parametrize("name", BOTH_FORMS)
 def test_the_plain_form_and_the_json_say_the_same(name: str) -> None:
-    plain = pbs_output.jobs(sample(f"qstat_xf_F_{name}.txt"))
-    data = pbs_output.jobs(sample(f"qstat_xf_F_{name}.json"))
+    plain = pbs_output.jobs(sample(f"{name}.txt"))
+    data = pbs_output.jobs(sample(f"{name}.json"))
     assert plain is not None
     assert data is not None
     assert plain.keys() == data.keys()
@@ -289,6 +292,42 @@ def test_a_held_job_is_stuck_and_names_its_dependency() -> None:
     assert "afterok:3" in found.reason
 
 
+def test_an_array_that_runs_and_its_elements_are_alive_each_in_its_state() -> None:
+    asked = ["16[]", "16[0]", "16[2]", "16[3]", "16[4]"]
+    found = PBS().parse_query(listed("qstat_J_array_running.json"), asked)
+    assert [one.state for one in found.values()] == [
+        JobState.RUNNING,
+        JobState.RUNNING,
+        JobState.RUNNING,
+        JobState.QUEUED,
+        JobState.QUEUED,
+    ]
+    assert status("qstat_f_array_held.txt", "17[]").stuck
+
+
+def test_a_finished_job_without_an_exit_status_that_nobody_deleted_is_not_explained() -> None:
+    found = end("qstat_dep_on_unknown_job.json", "27")
+    assert found.verdict is None
+    assert "substate 92" in found.reason
+
+
+def test_every_state_that_a_job_passes_through_is_known() -> None:
+    for line in sample("state_sequence_ok.txt").splitlines():
+        word = line.split('"')[3]
+        found = PBS().parse_query(completed(f"Job Id: 5.srv\n    Job_Name = x\n    job_state = {word}\n"), ["5"])["5"]
+        assert found.answer in {Answer.ALIVE, Answer.ENDED}, line
+
+
+def test_qdel_never_erases_the_history() -> None:
+    assert PBS().cancel(["1", "16[2]"]).argv == ("qdel", "1", "16[2]")
+
+
+def test_the_end_of_an_element_is_its_own_and_not_the_array_s() -> None:
+    found = PBS().parse_history(listed("qstat_xf_subjob_failed.txt"), ["16[2]"])["16[2]"]
+    assert found.end is not None
+    assert (found.end.verdict, found.end.exit_code) == (Verdict.FAILED, 7)
+
+
 def test_ending_and_begun_arrays_are_alive() -> None:
     assert (status("qstat_f_E.json", "95").answer, status("qstat_f_E.json", "95").state) == (
         Answer.ALIVE,
@@ -313,6 +352,13 @@ def test_a_long_value_is_put_together_again() -> None:
         '"foo": "it\\\'s"',
         '"foo": "a\\,b"',
         '"foo": "tab\there"',
+        '"foo": "bell\x07"',
+        '"foo": "new\nline"',
+        '"foo": "\\u12"',
+        '"foo": 0x1F',
+        '"foo": -.5',
+        '"foo": +5',
+        '"foo": inf',
     ],
 )
 def test_json_that_deployed_versions_break_is_read_all_the_same(variable: str) -> None:
@@ -321,10 +367,57 @@ def test_json_that_deployed_versions_break_is_read_all_the_same(variable: str) -
     assert (found.answer, found.name) == (Answer.ALIVE, "x")
 
 
-def test_json_that_nothing_can_mend_is_not_known_and_says_what_to_do() -> None:
-    found = PBS().parse_query(completed('{"Jobs": {"9.srv": {"job_state": "R", "x": "a"b"}}}'), ["9"])["9"]
-    assert found.answer is Answer.UNKNOWN
-    assert "format: plain" in found.evidence
+def test_escapes_that_are_right_stay_as_they_are_beside_one_that_is_not() -> None:
+    values = r'{"path": "C:\\x", "tab": "\t", "letter": "\u00e9", "cut": "\u12", "odd": "\,"}'
+    read = pbs_output.jobs('{"Jobs": {"9.srv": {"job_state": "R", "V": ' + values + "}}}")
+    assert read is not None
+    assert {name.removeprefix("V."): value for name, value in read["9"].items() if name.startswith("V.")} == {
+        "path": r"C:\x",
+        "tab": "\t",
+        "letter": "é",
+        "cut": r"\u12",
+        "odd": r"\,",
+    }
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        # A variable of the user's with quotes and braces in it: well-formed, and a lie.
+        '"9.srv": {"job_state": "R", "Variable_List": {"x": "y"}, "job_state": "F", "Exit_status": 0}',
+        '"9.srv": {"job_state": "R"}, "9.srv": {"job_state": "F", "Exit_status": 0}',
+    ],
+)
+def test_json_that_says_two_things_of_one_job_says_nothing_of_it(document: str) -> None:
+    text = f'{{"Jobs": {{{document}, "10.srv": {{"job_state": "Q"}}, "10.srv": {{"job_state": "Q"}}}}}}'
+    found = PBS().parse_query(completed(text), ["9", "10"])
+    assert [one.answer for one in found.values()] == [Answer.UNKNOWN, Answer.ALIVE]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        '{"Jobs": {"9.pbsvm": {"job_state": "R", "x": "a"b"}}}',
+        '{"Jobs": {"9.pbsvm": {"job_state": "R", "job_state": "F"}}}',
+        '{"timestamp": 1, "pbs_version": "23.06.06", "pbs_server": "pbsvm"}',
+    ],
+)
+def test_after_json_that_cannot_be_believed_the_next_query_asks_for_the_plain_form_and_reads_it(spoilt: str) -> None:
+    pbs = PBS(SchedulerOptions(extra={"format": "json"}))
+    assert "json" in pbs.query(["9"]).argv
+    assert pbs.parse_query(completed(spoilt), ["9"])["9"].answer is Answer.UNKNOWN
+    assert "json" not in pbs.query(["9"]).argv
+    past = pbs.history(["9"], 0.0)
+    assert past is not None
+    assert "json" not in past.argv
+    assert pbs.parse_query(listed("qstat_f_R.txt"), ["9"])["9"].answer is Answer.ALIVE
+
+
+def test_json_is_asked_for_as_long_as_it_can_be_read() -> None:
+    pbs = PBS(SchedulerOptions(extra={"format": "json"}))
+    assert pbs.parse_query(listed("qstat_f_R.json"), ["9"])["9"].answer is Answer.ALIVE
+    assert pbs.parse_query(answers("pbs/server_down.txt", "qstat -f -F json 1"), ["9"])["9"].answer is Answer.UNKNOWN
+    assert "json" in pbs.query(["9"]).argv
 
 
 def test_a_variable_that_looks_like_an_attribute_does_not_become_one() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from scheduler_contract import Recorded, SchedulerContract, completed
 from transcripts import SAMPLES
 
 from orchestrator.model import Answer, JobEnd, JobState, Verdict
 from orchestrator.schedulers.base import SchedulerOptions, SubmitRequest, Submitted, Unclear
+from orchestrator.schedulers.contract import Recorded, SchedulerContract, completed
 from orchestrator.schedulers.pjm import PJM, PJM_CODES
 from orchestrator.transports.base import Completion
 

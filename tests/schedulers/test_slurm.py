@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from scheduler_contract import NO_ANSWER, Recorded, SchedulerContract, completed
 from transcripts import answers, session
 
 from orchestrator.model import Answer, JobState, Verdict
 from orchestrator.schedulers.base import Refused, SchedulerOptions, SubmitRequest, Submitted
+from orchestrator.schedulers.contract import NO_ANSWER, Recorded, SchedulerContract, completed
 from orchestrator.schedulers.slurm import STATES, Slurm
 from orchestrator.transports.base import Completion
 
@@ -32,6 +32,15 @@ def recorded_list() -> Completion:
         cells = line.split("|", 21)
         rows.append("|".join((cells[0], cells[1], cells[4], "N/A", cells[7], cells[8], cells[19], cells[6], cells[20])))
     return live(*rows)
+
+
+def recorded_accounting() -> Completion:
+    """The recorded accounting, with the columns that the adaptor asks for."""
+    rows = []
+    for line in answers("slurm/sacct.txt", "sacct -P -X -D -j").stdout.splitlines()[1:]:
+        job_id, name, state, exit_code, _reason, start, end = line.split("|")
+        rows.append(f"{job_id}|{job_id}|{state}|{start}|{start}|{end}|n1|{exit_code}|{name}")
+    return past(*rows)
 
 
 def sbatch(words: str) -> Completion:
@@ -231,8 +240,9 @@ def test_a_job_that_has_just_ended_is_still_in_the_live_list() -> None:
     status = Slurm().parse_query(listed, ["1450"])["1450"]
     assert status.answer is Answer.ENDED
     assert status.end is not None
-    assert status.end.verdict is Verdict.FAILED
+    assert status.end.verdict is Verdict.REJECTED
     assert "JobLaunchFailure" in status.end.reason
+    assert "folder" in status.end.reason
 
 
 def test_times_are_utc_and_name_and_submit_time_are_told_for_reused_ids() -> None:
@@ -307,6 +317,41 @@ def test_a_requeued_job_has_the_state_of_its_last_record() -> None:
     assert (status.end.verdict, status.restarts) == (Verdict.SUCCEEDED, 1)
 
 
+@pytest.mark.parametrize(
+    ("row", "state", "stuck"),
+    [
+        ("COMPLETING|job requeued in held state", JobState.ENDING, False),  # as scontrol requeuehold leaves it
+        ("PENDING|BeginTime", JobState.QUEUED, False),  # held back for two minutes after a node failure
+        ("PENDING|job requeued in held state", JobState.HELD, True),
+        ("REQUEUE_HOLD|JobHeldUser", JobState.HELD, True),
+    ],
+)
+def test_a_job_between_two_starts_is_alive(row: str, state: JobState, stuck: bool) -> None:
+    word, reason = row.split("|")
+    status = Slurm().parse_query(live(f"25|25|{word}|2026-11-20T23:12:48|N/A|N/A||{reason}|nf"), ["25"])["25"]
+    assert (status.answer, status.state, status.stuck) == (Answer.ALIVE, state, stuck)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        # sacct -D of one job: the failed start, then the one that waits.
+        (
+            "25|25|NODE_FAIL|2026-11-20T23:12:14|2026-11-20T23:12:14|2026-11-20T23:12:48|n2|0:0|nf_requeue",
+            "25|25|PENDING|2026-11-20T23:12:48|Unknown|Unknown|None assigned|0:0|nf_requeue",
+        ),
+        (
+            "25|25|REQUEUED|2026-11-20T23:18:10|2026-11-20T23:18:10|2026-11-20T23:18:10|n2|0:0|midrun",
+            "25|25|PENDING|2026-11-20T23:18:10|Unknown|Unknown|None assigned|0:0|midrun",
+        ),
+        ("25|25|REQUEUED|2026-11-20T23:18:10|2026-11-20T23:18:10|2026-11-20T23:18:10|n2|0:0|midrun",),
+    ],
+)
+def test_the_records_of_a_job_that_waits_to_start_again_are_no_end(records: tuple[str, ...]) -> None:
+    status = Slurm().parse_history(past(*records), ["25"])["25"]
+    assert (status.answer, status.end) == (Answer.ABSENT, None)
+
+
 def test_an_id_that_was_given_to_another_job_says_that_job_s_name() -> None:
     records = past(
         "1435|1435|NODE_FAIL|2026-11-20T23:12:00|2026-11-20T23:12:14|2026-11-20T23:12:48|n2|0:0|t00001-aaaaaaaa",
@@ -334,10 +379,19 @@ def test_exit_codes_and_signals_are_told_apart_from_slurm_s_own(
     assert (end.exit_code, end.signal) == expected
 
 
-def test_a_failed_launch_says_what_to_look_at() -> None:
-    end = Slurm().parse_history(past("1450|1450|FAILED|Unknown|Unknown|Unknown|n1|0:53|x"), ["1450"])["1450"].end
+@pytest.mark.parametrize("job_id", ["1450", "1451"])
+def test_a_job_whose_folder_or_output_could_not_be_opened_is_rejected_and_says_what_to_look_at(job_id: str) -> None:
+    end = Slurm().parse_history(recorded_accounting(), [job_id])[job_id].end
     assert end is not None
+    assert end.verdict is Verdict.REJECTED
     assert "folder" in end.reason
+
+
+def test_a_job_that_slurm_gave_up_since_no_node_can_meet_it_is_rejected() -> None:
+    listed = live("1441|1441|FAILED|2026-11-20T23:24:56|N/A|N/A||BadConstraints|wrap")
+    end = Slurm().parse_query(listed, ["1441"])["1441"].end
+    assert end is not None
+    assert end.verdict is Verdict.REJECTED
 
 
 def test_a_cluster_without_accounting_knows_no_past_and_can_be_trusted() -> None:
@@ -396,12 +450,7 @@ def test_every_recorded_submit_is_either_taken_or_refused() -> None:
 
 
 def test_the_recorded_accounting_is_read_with_its_arrays() -> None:
-    recorded = answers("slurm/sacct.txt", "sacct -P -X -D -j")
-    rows = []
-    for line in recorded.stdout.splitlines()[1:]:
-        job_id, name, state, exit_code, _reason, start, end = line.split("|")
-        rows.append(f"{job_id}|{job_id}|{state}|{start}|{start}|{end}|n1|{exit_code}|{name}")
-    found = Slurm().parse_history(past(*rows), ["1450", "1455_0", "1455_1", "1455_4", "1457"])
+    found = Slurm().parse_history(recorded_accounting(), ["1450", "1455_0", "1455_1", "1455_4", "1457"])
     assert [one.answer for one in found.values()] == [
         Answer.ENDED,
         Answer.ENDED,
@@ -410,7 +459,7 @@ def test_the_recorded_accounting_is_read_with_its_arrays() -> None:
         Answer.ABSENT,  # RUNNING, which accounting cannot prove
     ]
     assert [one.end.verdict for one in found.values() if one.end is not None] == [
-        Verdict.FAILED,
+        Verdict.REJECTED,
         Verdict.SUCCEEDED,
         Verdict.FAILED,
     ]

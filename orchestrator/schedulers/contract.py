@@ -1,15 +1,20 @@
-"""What every scheduler adaptor must do, as one suite of recorded outputs.
+"""What every scheduler adaptor must do, as one suite of tests over recorded outputs; anyone may run it on their own.
 
-A third party's adaptor passes it by a subclass whose name begins with ``Test`` and whose fixture
-``recorded`` returns a `Recorded`::
+An adaptor passes it by a test module with a subclass whose name begins with ``Test`` and whose fixture ``recorded``
+returns a `Recorded`::
 
-    from scheduler_contract import Recorded, SchedulerContract
+    from orchestrator.schedulers.contract import Recorded, SchedulerContract, completed
+    from orchestrator.schedulers.registry import make_scheduler
 
     class TestMine(SchedulerContract):
         @pytest.fixture
         def recorded(self) -> Recorded:
-            return Recorded(scheduler=Mine(), accepted=[(completed("42"), "42")], ...)
+            return Recorded(scheduler=make_scheduler("mine"), accepted=[(completed("42"), "42")], ...)
+
+The module needs pytest, which an installation of the orchestrator alone does not bring.
 """
+
+# ruff: noqa: D102 - a test's name is its sentence
 
 from __future__ import annotations
 
