@@ -35,6 +35,7 @@ class Fate(enum.Enum):
     PREEMPTED = "preempted"
     OUT_OF_MEMORY = "out-of-memory"
     NOT_LAUNCHED = "not-launched"  # its folder or its output file is not there
+    REQUEUED = "requeued"  # put back by hand, to run again
 
 
 class Wait(enum.Enum):
@@ -42,10 +43,12 @@ class Wait(enum.Enum):
 
     NONE = "none"
     RESOURCES = "resources"
+    NODES_DOWN = "nodes-down"  # enough of them are there, and not enough are up
     PRIORITY = "priority"  # behind a job that waits for resources
     USER_LIMIT = "user-limit"
     BEGIN = "begin"  # not before a time
-    NEVER = "never"  # asks for more than any node of its queue has
+    NEVER = "never"  # asks for more than the nodes of its queue have
+    TIME_LIMIT = "time-limit"  # asks for more time than its queue gives
     QUEUE_STOPPED = "queue-stopped"
 
 
@@ -58,8 +61,10 @@ class Refused(enum.Enum):
     IMPOSSIBLE = "impossible"
     USER_LIMIT = "user-limit"
     NO_GROUP = "no-group"
+    NO_NODE = "no-node"
     NO_ARRAYS = "no-arrays"
     ARRAY_SIZE = "array-size"
+    NAME = "name"
     OPTION = "option"
     RESOURCE = "resource"
     VALUE = "value"
@@ -112,6 +117,7 @@ class BatchJob:
     queue: str
     wish: Wish
     submitted: float
+    queued: float  # when it came into the queue the last time
     visible: float
     phase: Phase = Phase.QUEUED
     wait: Wait = Wait.NONE
@@ -123,6 +129,7 @@ class BatchJob:
     devices: tuple[int, ...] = ()  # GPUs on the first node
     fate: Fate | None = None
     told: Fate | None = None  # why it was told to end
+    hold_next: bool = False  # it is to be held once it is put back
     exit_code: int = 0
     signal: int = 0
     starts: int = 0
@@ -191,12 +198,20 @@ class Rules:
         Seconds that a job waits at least, as other users' jobs would make it wait.
     limit_late : float
         How late the end of the walltime is noticed.
-    limit_signal, cancel_signal : int
-        First signal at the end of the walltime, and for a cancel; SIGKILL follows ``kill_wait`` later.
+    limit_signal, cancel_signal, requeue_signal : int
+        First signal at the end of the walltime, for a cancel and for a requeue by hand; SIGKILL follows
+        ``kill_wait`` later.
     requeue_wait : float
         Until a job whose node failed is eligible again.
+    overrules_no_rerun : bool
+        Whether jobs are run again also where they have asked not to be.
     refuse_impossible : bool
         Whether a job that fits no node is refused; else it waits for ever.
+    refuse_over_limit : bool
+        Whether more time than a queue gives, or more nodes than it has, is refused at once (Slurm's
+        EnforcePartLimits); else the job waits for ever.
+    keep_elements : bool
+        Whether ended elements of an array stay listed until the whole of it has ended.
     stop : float or None
         When the machine is to be stopped for maintenance, for banners.
     array_size : int
@@ -223,9 +238,13 @@ class Rules:
     limit_late: float = 0.0
     limit_signal: int = 15
     cancel_signal: int = 15
+    requeue_signal: int = 15
     kill_wait: float = 30.0
     requeue_wait: float = 120.0
+    overrules_no_rerun: bool = False
     refuse_impossible: bool = True
+    refuse_over_limit: bool = True
+    keep_elements: bool = False
     stop: float | None = None
     array_size: int = 1000
     elements_take_numbers: bool = False

@@ -11,8 +11,8 @@ import dataclasses
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
+from orchestrator.simulate.admission import Admission
 from orchestrator.simulate.batchjob import (
     BatchJob,
     Fate,
@@ -20,34 +20,18 @@ from orchestrator.simulate.batchjob import (
     Node,
     Partition,
     Phase,
-    Refusal,
-    Refused,
     Rules,
     Wait,
     Wish,
 )
+from orchestrator.simulate.host import Host
 from orchestrator.simulate.queue_model import Room, choose
 from orchestrator.simulate.register import Register
 
-__all__ = ["Cluster", "Host"]
+__all__ = ["Cluster"]
 
 SIGKILL = 9
-
-
-class Host(Protocol):
-    """What carries jobs out."""
-
-    def start(self, job: BatchJob) -> None:
-        """Begin to run the job's script on its nodes."""
-        ...
-
-    def signal(self, job: BatchJob, number: int) -> None:
-        """Send a signal to all that the job runs; after SIGKILL nothing of it may go on."""
-        ...
-
-    def lose(self, job: BatchJob) -> None:
-        """Its node is gone, and all that ran there with it: nothing is reported any more."""
-        ...
+_COMES_BACK = {Fate.NODE_FAILED, Fate.PREEMPTED, Fate.REQUEUED}
 
 
 class Cluster:
@@ -68,15 +52,15 @@ class Cluster:
         self.host = host
         self.now = now
         self.began = now
-        self.partitions = {partition.name: partition for partition in rules.partitions}
         self._room = Room([copy.copy(node) for node in rules.nodes])
+        self._admission = Admission(rules, self._room)
+        self.partitions = self._admission.partitions
         self._next = rules.first_number
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._pending: dict[Key, BatchJob] = {}
         self._running: dict[Key, tuple[BatchJob, dict[str, tuple[int, ...]]]] = {}
         self._register = Register()
-        self._possible: dict[tuple[object, ...], bool] = {}
         self._unfinished: dict[tuple[str, str], int] = {}
         self._started: dict[tuple[str, str], int] = {}
         self._due = False
@@ -120,10 +104,12 @@ class Cluster:
             If the cluster does not take it.
         """
         user = user or self.rules.user
-        partition = self._partition(wish.queue)
+        partition = self._admission.queue(wish.queue)
         indices: Sequence[int | None] = (None,) if wish.array is None else wish.array
-        self._admit(wish, partition, user, len(indices))
+        queued = self._unfinished.get((user, partition.name), 0)
+        self._admission.check(wish, partition, queued=queued, count=len(indices))
         number = self._number()
+        wish.rerun = wish.rerun or self.rules.overrules_no_rerun
         first: BatchJob | None = None
         for index in indices:
             job = BatchJob(
@@ -134,6 +120,7 @@ class Cluster:
                 queue=partition.name,
                 wish=wish,
                 submitted=self.now,
+                queued=self.now,
                 visible=self.now + self.rules.visible_after,
                 limit=wish.walltime if wish.walltime is not None else partition.default_walltime,
                 eligible=self.now,
@@ -193,6 +180,37 @@ class Cluster:
         if job.phase is Phase.RUNNING:
             self._tell_to_end(job, Fate.PREEMPTED, self.rules.cancel_signal)
 
+    def requeue(self, job: BatchJob, *, hold: bool = False) -> bool:
+        """Put a running job back, to run again under its id; False if it does not run or may not be run again."""
+        if job.phase is not Phase.RUNNING or not job.wish.rerun:
+            return False
+        job.hold_next = hold
+        self._tell_to_end(job, Fate.REQUEUED, self.rules.requeue_signal)
+        return True
+
+    def crash(self, unsaved: float) -> list[BatchJob]:
+        """The controller is killed and comes back with the state it saved ``unsaved`` seconds ago.
+
+        Jobs submitted since are lost, with what they run; their numbers are given to the next ones.
+
+        Returns
+        -------
+        list of BatchJob
+            The jobs that were lost.
+        """
+        lost = [job for job in self._register.live() if job.submitted > self.now - unsaved and job.fate is None]
+        for job in lost:
+            self._pending.pop(job.key, None)
+            if job.key in self._running:
+                self.host.lose(job)
+                self._release(job)
+            self._unfinished[job.user, job.queue] -= 1
+            job.phase, job.fate, job.ended = Phase.ENDED, Fate.NODE_FAILED, self.now
+            self._register.leave(job)
+            self._register.forget(job)
+            self._next = min(self._next, job.number)
+        return lost
+
     def reset_counter(self, number: int | None = None) -> None:
         """Lose the job counter, as a controller that restarts from an old state: numbers come again."""
         self._next = self.rules.first_number if number is None else number
@@ -225,6 +243,10 @@ class Cluster:
         """All jobs of a name that are known yet and still."""
         return [job for job in self._register.named(name) if job.visible <= self.now]
 
+    def erase(self, record: BatchJob) -> None:
+        """Drop an ended job's record, as its owner may in some schedulers."""
+        self._register.forget(record)
+
     @property
     def nodes(self) -> dict[str, Node]:
         """Nodes by name."""
@@ -238,46 +260,9 @@ class Cluster:
         self._next += 1
         return self._next - 1
 
-    def _partition(self, name: str | None) -> Partition:
-        if name is None:
-            return self.rules.partitions[0]
-        if name not in self.partitions:
-            raise Refusal(Refused.NO_QUEUE, name)
-        return self.partitions[name]
-
-    def _admit(self, wish: Wish, partition: Partition, user: str, count: int) -> None:
-        rules = self.rules
-        if not partition.enabled:
-            raise Refusal(Refused.QUEUE_DISABLED, partition.name)
-        if rules.group_required and wish.group is None:
-            raise Refusal(Refused.NO_GROUP, "")
-        if wish.group is not None and rules.groups is not None and wish.group not in rules.groups:
-            raise Refusal(Refused.NO_GROUP, wish.group)
-        if wish.array is not None and not rules.array_size:
-            raise Refusal(Refused.NO_ARRAYS, partition.name)
-        if wish.array is not None and count > rules.array_size:
-            raise Refusal(Refused.ARRAY_SIZE, str(count))
-        longest = partition.max_walltime
-        if longest is not None and wish.walltime is not None and wish.walltime > longest:
-            raise Refusal(Refused.WALLTIME, partition.name)
-        if rules.refuse_impossible and not self._can_ever_run(wish, partition):
-            raise Refusal(Refused.IMPOSSIBLE, partition.name)
-        queued = self._unfinished.get((user, partition.name), 0)
-        if partition.queued is not None and queued + count > partition.queued:
-            raise Refusal(Refused.USER_LIMIT, partition.name)
-
-    def _can_ever_run(self, wish: Wish, partition: Partition) -> bool:
-        key = (wish.nodes, wish.gpus, wish.cpus, wish.memory, wish.whole, partition.nodes)
-        if key not in self._possible:
-            self._possible[key] = self._room.possible(wish, partition.nodes)
-        return self._possible[key]
-
     def _enqueue(self, job: BatchJob) -> None:
-        if not self._can_ever_run(job.wish, self.partitions[job.queue]):
-            job.wait = Wait.NEVER
-            return
-        if not self.partitions[job.queue].started:
-            job.wait = Wait.QUEUE_STOPPED
+        if (bar := self._admission.bar(job.wish, self.partitions[job.queue])) is not None:
+            job.wait = bar
             return
         if job.eligible > self.now:
             job.wait = Wait.BEGIN if job.starts else Wait.PRIORITY
@@ -315,7 +300,10 @@ class Cluster:
             if partition.running is not None:
                 waiting[:] = [other for other in waiting if self._below_limit(other)]
         if waiting:
-            waiting[0].wait = Wait.RESOURCES
+            wish = waiting[0].wish
+            up = self._room.able(wish, partition.nodes, up=True) >= wish.nodes
+            for job in itertools.takewhile(lambda job: job.wish is wish, waiting):
+                job.wait = Wait.RESOURCES if up else Wait.NODES_DOWN
 
     def _below_limit(self, job: BatchJob) -> bool:
         limit = self.partitions[job.queue].running
@@ -369,19 +357,25 @@ class Cluster:
         if self._still(job, start):
             self.host.signal(job, SIGKILL)
 
-    def _stop(self, job: BatchJob, fate: Fate, *, exit_code: int = 0, signal: int = 0) -> None:
+    def _release(self, job: BatchJob) -> None:
+        """Give back the nodes of a job that runs no more."""
         _, taken = self._running.pop(job.key)
         self._room.give(job.wish, taken)
         self._started[job.user, job.queue] -= 1
         self._due = True
+
+    def _stop(self, job: BatchJob, fate: Fate, *, exit_code: int = 0, signal: int = 0) -> None:
+        self._release(job)
         job.exit_code, job.signal = exit_code, signal
-        if fate in {Fate.NODE_FAILED, Fate.PREEMPTED} and job.wish.rerun:
-            record = dataclasses.replace(job, phase=Phase.ENDED, fate=fate, ended=self.now, earlier=[])
-            job.earlier.append(record)
-            self._register.record(record)
+        if fate in _COMES_BACK and job.wish.rerun:
+            job.earlier.append(dataclasses.replace(job, phase=Phase.ENDED, fate=fate, ended=self.now, earlier=[]))
+            self._register.record(job.earlier[-1])
             job.phase, job.nodes, job.devices, job.told = Phase.QUEUED, (), (), None
-            job.started, job.eligible = None, self.now + self.rules.requeue_wait
-            self._enqueue(job)
+            job.started, job.queued, job.eligible = None, self.now, self.now + self.rules.requeue_wait
+            if job.hold_next:
+                job.phase, job.hold_next = Phase.HELD, False
+            else:
+                self._enqueue(job)
         else:
             self._finish(job, fate)
 
@@ -393,9 +387,14 @@ class Cluster:
         if self.rules.history:
             self._register.record(job)
             self.at(self.now + self.rules.history_kept, lambda: self._register.forget(job))
-        self.at(self.now + self.rules.keep_finished, lambda: self._leave(job))
+        over = [job]
+        if job.index is not None and self.rules.keep_elements:
+            elements = self._register.numbered(job.number)
+            over = list(elements) if all(element.phase is Phase.ENDED for element in elements) else []
+        self.at(self.now + self.rules.keep_finished, lambda: self._leave(over))
 
-    def _leave(self, job: BatchJob) -> None:
-        self._register.leave(job)
-        if not self.rules.history:
-            self._register.forget(job)
+    def _leave(self, jobs: Iterable[BatchJob]) -> None:
+        for job in jobs:
+            self._register.leave(job)
+            if not self.rules.history:
+                self._register.forget(job)

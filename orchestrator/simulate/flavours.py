@@ -61,14 +61,28 @@ class Flavour:
         return Site.model_validate({**data, **self.changes, "name": f"simulated-{self.name}", **changes})
 
 
-_SLURM = {"limit_signal": signal.SIGTERM, "kill_wait": 30.0, "elements_take_numbers": True}
+# Slurm's EnforcePartLimits is off unless a site sets it.
+_SLURM = {
+    "limit_signal": signal.SIGTERM,
+    "kill_wait": 30.0,
+    "elements_take_numbers": True,
+    "refuse_over_limit": False,
+}
 # PBS takes finished jobs out of the list at once; its walltime check is every ten seconds or so.
-_PBS = {"keep_finished": 0.0, "kill_wait": 10.0, "limit_late": 10.0, "refuse_impossible": False}
+_PBS = {
+    "keep_finished": 0.0,
+    "kill_wait": 10.0,
+    "limit_late": 10.0,
+    "requeue_signal": signal.SIGKILL,
+    "refuse_impossible": False,
+    "keep_elements": True,
+}
 _PJM = {"limit_signal": signal.SIGXCPU, "kill_wait": 10.0, "keep_finished": 60.0}
 # Grid Engine kills at once unless it was asked to notify, and flushes its accounting file now and then.
 _GE = {
     "limit_signal": signal.SIGKILL,
     "cancel_signal": signal.SIGKILL,
+    "requeue_signal": signal.SIGKILL,
     "keep_finished": 0.0,
     "history_lag": 15.0,
     "refuse_impossible": False,

@@ -109,12 +109,22 @@ class Keeper:
         }
 
     def _control(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what no user can: ``stop``, ``fail-node`` (with ``node`` and ``back_after``), ``reset-counter``, ``show``."""
+        """Do what no user can.
+
+        ``stop``; ``show``; ``fail-node`` (with ``node`` and ``back_after``); ``requeue`` and ``preempt`` (with
+        ``number``); ``crash`` (with ``unsaved``); ``reset-counter``.
+        """
         match request["control"]:
             case "stop":
                 self._end = True
             case "fail-node":
                 self._cluster.fail_node(request["node"], request.get("back_after"))
+            case "requeue" | "preempt" as verb:
+                act = self._cluster.requeue if verb == "requeue" else self._cluster.preempt
+                for job in self._cluster.job(request["number"]):
+                    act(job)
+            case "crash":
+                self._cluster.crash(request["unsaved"])
             case "reset-counter":
                 self._cluster.reset_counter()
         jobs = [

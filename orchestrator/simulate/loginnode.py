@@ -14,6 +14,7 @@ from orchestrator.simulate.faults import INSTEAD, FaultPlan
 __all__ = ["LoginNode"]
 
 _BANNER = "*** Planned maintenance: Friday 09:00. Points left: 1234. ***\n\n"
+_WARNING = "perl: warning: Setting locale failed.\n"
 _NOISE = "\x00\x1b[31m#@!~ Segmentation fault (core dumped)\n"
 
 
@@ -96,6 +97,8 @@ class LoginNode:
         call.fault = fault
         if fault == "missing-job":
             call.hidden = frozenset(self._one_running())
+        elif fault == "half-list":
+            call.hidden = frozenset(sorted({job.number for job in self.cluster.live()})[1::2])
         reply = self._run(call)
         match fault:
             case "reply-lost":
@@ -105,7 +108,8 @@ class LoginNode:
             case "timed-out":
                 return self.dialect.trouble(fault, call)
             case "banner":
-                return dataclasses.replace(reply, stdout=f"{_BANNER}{reply.stdout}\nHave a nice day.\n")
+                stdout = f"{_BANNER}{reply.stdout}\nHave a nice day.\n"
+                return dataclasses.replace(reply, stdout=stdout, stderr=f"{_WARNING}{reply.stderr}")
             case "silent":
                 return Reply()
             case "garbage":

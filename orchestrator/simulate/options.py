@@ -79,7 +79,7 @@ def read(words: Sequence[str], known: Mapping[str, int]) -> Options:
         elif known.get(word[:2]) == 1 and len(word) > 2:
             options.values.setdefault(word[:2], []).append(word[2:])
         else:
-            raise Refusal(Refused.OPTION, name)
+            raise Refusal(Refused.OPTION, word)
     options.operands = rest
     return options
 

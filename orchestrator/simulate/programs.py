@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from orchestrator.model import Json
+from orchestrator.simulate.batchjob import Key
 
 __all__ = ["Execution", "Program", "Run"]
 
@@ -59,11 +60,13 @@ Program: TypeAlias = "Callable[[Mapping[str, Any], Mapping[str, Any], int], Run]
 class Execution:
     """One execution as the outside world counts it: not in the study's folder, and not by the driver.
 
-    ``ended`` stays None while it runs; ``how`` is ``finished``, ``stopped``, ``killed`` or ``lost``.
+    ``job_id`` is as the agent found it, ``key`` the job's number and index in the cluster. ``ended`` stays
+    None while it runs; ``how`` is ``finished``, ``stopped``, ``killed`` or ``lost``.
     """
 
     tag: str
     job_id: str
+    key: Key
     started: float
     ended: float | None = None
     how: Literal["", "finished", "stopped", "killed", "lost"] = ""

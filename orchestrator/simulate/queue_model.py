@@ -41,16 +41,16 @@ class Room:
         twin._buckets = {key: dict(names) for key, names in self._buckets.items()}
         return twin
 
-    def possible(self, wish: Wish, among: tuple[str, ...] | None) -> bool:
-        """Whether the wish would fit if everything were free."""
-        able = [
-            node
+    def able(self, wish: Wish, among: tuple[str, ...] | None, *, up: bool = False) -> int:
+        """How many nodes (of those that are ``up``) have what the wish needs of each, were they free."""
+        return sum(
+            1
             for node in self.nodes.values()
             if (among is None or node.name in among)
+            and (node.up or not up)
             and node.gpus >= wish.gpus
             and (wish.whole or (node.cpus >= wish.cpus and node.memory >= wish.memory))
-        ]
-        return len(able) >= wish.nodes
+        )
 
     def find(self, wish: Wish, among: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Nodes for the wish, the fullest first; None if there are none now."""

@@ -47,6 +47,8 @@ class SimulatedTransport:
         Seconds until the login node sees what a job has written.
     latency : float
         Seconds that each command, look and transfer takes.
+    skew : float
+        Seconds by which the site's clocks are ahead of the driver's.
     keep_folders : int, optional
         Folders of how many ended attempts are kept once their report was seen; None keeps all.
 
@@ -68,16 +70,18 @@ class SimulatedTransport:
         faults: FaultPlan | None = None,
         files_lag: float = 0.0,
         latency: float = 0.0,
+        skew: float = 0.0,
         keep_folders: int | None = None,
     ) -> None:
         self.flavour = flavour(kind) if isinstance(kind, str) else kind
         self.files = Files()
         dialect = self.flavour.dialect()
+        self._clock = clock
+        self._skew = skew
         self._nodes = SimulatedNodes(self.files, program, dialect, lag=files_lag)
-        self.cluster = Cluster(rules or self.flavour.make_rules(), self._nodes, now=clock.now())
+        self.cluster = Cluster(rules or self.flavour.make_rules(), self._nodes, now=self._now())
         self._nodes.cluster = self.cluster
         self.login = LoginNode(self.cluster, dialect, faults, open_file=self._open)
-        self._clock = clock
         self._latency = latency
         self.keep_folders = keep_folders
         self._seen: deque[str] = deque()
@@ -93,7 +97,7 @@ class SimulatedTransport:
         argv = command.argv
         if not self.login.knows(argv):
             return Completion(argv=argv, returncode=127, stderr=f"{argv[0]}: No such file or directory")
-        reply = self.login.run(argv, now=self._clock.now(), stdin=command.stdin)
+        reply = self.login.run(argv, now=self._now(), stdin=command.stdin)
         if reply.returncode is None or reply.delay >= command.timeout:
             await self._clock.sleep(command.timeout)
             words = f"no answer within {command.timeout:g} s; killed"
@@ -108,6 +112,9 @@ class SimulatedTransport:
         self._advance()
         for path, content in files.items():
             self.files.write(path, content)
+            folder, _, name = path.rpartition("/")
+            if name == "cancel":
+                self._nodes.told_to_cancel(folder)
 
     async def get(self, path: str, *, limit: int | None = None) -> bytes | None:
         """Content of ``path`` as the login node sees it."""
@@ -151,7 +158,11 @@ class SimulatedTransport:
         """Do nothing: the site goes on without its drivers."""
 
     def _advance(self) -> None:
-        self.cluster.advance(self._clock.now())
+        self.cluster.advance(self._now())
+
+    def _now(self) -> float:
+        """The site's time."""
+        return self._clock.now() + self._skew
 
     async def _travel(self) -> None:
         # Also without latency others get their turn, as they would in any real transport.
@@ -177,7 +188,7 @@ class SimulatedTransport:
             self._let_go(folder)
         return {
             "exists": self.files.is_folder(folder),
-            "claim": _parsed(inside(folder, "claim", now)),
+            **({"claim": _parsed(inside(folder, "claim", now))} if wanted.get("claim", True) else {}),
             "exit": report,
             "result": result,
             "progress": whole.decode("utf-8", "replace"),

@@ -23,6 +23,7 @@ from orchestrator.schedulers.registry import make_scheduler
 from orchestrator.simulate.faults import Fault
 from orchestrator.simulate.flavours import flavour
 from orchestrator.simulate.installed import InstalledCluster, install
+from orchestrator.transports.base import Command
 from orchestrator.transports.local import LocalTransport
 
 PROGRAM = """
@@ -93,6 +94,53 @@ async def test_a_session_runs_real_jobs_through_the_commands_of_every_flavour(
     assert [outcome.metrics["m"] for outcome in outcomes] == [0.0, 1.0, 4.0]
     assert {outcome.metrics["gpu"] for outcome in outcomes} <= {0.0, 1.0}
     assert sorted(outside.read_text().split()) == sorted(outcome.tag for outcome in outcomes)
+
+
+LONG = """
+import json, os, time
+with open(os.environ["OUTSIDE"], "a") as outside:
+    outside.write(os.environ["SURVEY_TAG"] + "\\n")
+with open(os.environ["OUTSIDE"]) as outside:
+    first = len(outside.readlines()) == 1
+time.sleep(600.0 if first else 0.0)
+json.dump({"tag": os.environ["SURVEY_TAG"], "metrics": {"m": 1.0}}, open(os.environ["SURVEY_RESULT"], "w"))
+"""
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "pjm", "gridengine"])
+async def test_a_real_job_that_is_put_back_runs_again_under_its_id_and_has_one_result(
+    tmp_path: Path, kind: str, on_path: Callable[..., InstalledCluster]
+) -> None:
+    outside = tmp_path / "outside"
+    (tmp_path / "program.py").write_text(LONG)
+    # A site that lets jobs be run again whatever they ask for.
+    site = flavour(kind).site(
+        python=sys.executable,
+        poll={"look": 0.1, "query_min": 0.3, "query_max": 1.0},
+        grace=10.0,
+        settle=1.0,
+        limits={"submits_per_minute": 6000.0, "queries_per_minute": 6000.0},
+    )
+    one = Job(
+        key="00000",
+        number=0,
+        command=(sys.executable, "-I", str(tmp_path / "program.py")),
+        metrics=("m",),
+        environment={"OUTSIDE": str(outside)},
+        resources=Resources(gpus=1, walltime=600),
+    )
+    with on_path(kind, requeue_wait=0.5, overrules_no_rerun=True) as cluster:
+        async with Session(tmp_path / "s", name="s", site=site) as session:
+            task = asyncio.create_task(session.run(one))
+            await until(lambda: _exists(outside))
+            if kind == "slurm":
+                done = await LocalTransport().run(Command(argv=("scontrol", "requeue", "1")))
+                assert done.returncode == 0, done
+            else:
+                assert cluster.control("requeue", number=1) is not None
+            outcome = await asyncio.wait_for(task, 60.0)
+    assert (outcome.verdict, outcome.attempts) == (Verdict.SUCCEEDED, 1), outcome
+    assert outside.read_text().split() == [outcome.tag] * 2
 
 
 @pytest.mark.parametrize("kind", ["slurm", "pbs", "pjm", "gridengine"])

@@ -413,12 +413,11 @@ def test_a_full_queue_holds_back_submits_and_all_jobs_run_in_the_end(tmp_path: P
 @pytest.mark.parametrize("kind", ONE_OF_EACH)
 def test_an_attempt_that_its_scheduler_runs_twice_has_one_result(tmp_path: Path, kind: str) -> None:
     async def body() -> None:
-        world = World(tmp_path, kind, requeue_wait=60.0)
+        world = World(tmp_path, kind, requeue_wait=60.0, overrules_no_rerun=True)
 
         async def fail() -> None:
             await asyncio.sleep(200.0)
             (running,) = (one for one in world.cluster.live() if one.phase is Phase.RUNNING)
-            running.wish.rerun = True  # a site that overrules --no-requeue
             world.cluster.fail_node(running.nodes[0], back_after=30.0)
 
         async with world.session() as session:

@@ -36,7 +36,7 @@ REAL = {
             "sbatch: error: Batch job submission failed: Requested node configuration is not available",
         ),
         ("sbatch nofile.sh", 1, "sbatch: error: Unable to open file nofile.sh"),
-        ("sbatch --nosuchopt=1 /s.sh", 255, "sbatch: unrecognized option '--nosuchopt'"),
+        ("sbatch --nosuchopt=1 /s.sh", 255, "sbatch: unrecognized option '--nosuchopt=1'"),
         (
             "sbatch -a 0-99999 /s.sh",
             1,
@@ -91,9 +91,9 @@ REAL = {
         (
             "qsub -q nosuch.q /s.sh",
             1,
-            'Unable to run job: Job was rejected because job requests unknown queue "nosuch.q".',
+            'Unable to run job: Job was rejected because job requests unknown queue "nosuch.q"',
         ),
-        ("qsub -l foo=1 /s.sh", 1, 'Unable to run job: unknown resource "foo".'),
+        ("qsub -l foo=1 /s.sh", 1, 'Unable to run job: unknown resource "foo"'),
         ("qsub -terse /s.sh", 0, "1"),
         ("qsub -terse -t 1-4:2 /s.sh", 0, "2.1-4:2"),
         ("qsub -N gj /s.sh", 0, 'Your job 3 ("gj") has been submitted'),

@@ -53,6 +53,7 @@ class World:
         faults: Sequence[Fault] = (),
         site: Mapping[str, Any] | None = None,
         files_lag: float = 0.0,
+        skew: float = 0.0,
         **rules: Any,
     ) -> None:
         self.root = root
@@ -61,7 +62,7 @@ class World:
         self.plan = FaultPlan(faults)
         made: Rules = self.flavour.make_rules(**rules)
         self.transport = SimulatedTransport(
-            self.clock, program, kind=kind, rules=made, faults=self.plan, files_lag=files_lag
+            self.clock, program, kind=kind, rules=made, faults=self.plan, files_lag=files_lag, skew=skew
         )
         self.cluster = self.transport.cluster
         self.site: Site = self.flavour.site(**(site or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
@@ -38,8 +39,22 @@ _FAILED = {
     Fate.CANCELLED: "100 : assumedly after job",
     Fate.NODE_FAILED: "20  : execution daemon was not able to start the shepherd",
     Fate.PREEMPTED: "25  : rescheduling",
+    Fate.REQUEUED: "25  : rescheduling",
     Fate.OUT_OF_MEMORY: "37  : qmaster enforced h_rt, h_cpu, or h_vmem limit",
     Fate.NOT_LAUNCHED: "26  : opening input/output file",
+}
+# What a job used is not emulated.
+_USAGE = {
+    **dict.fromkeys(("ru_utime", "ru_stime"), "0.003s"),
+    **dict.fromkeys(("ru_maxrss", "ru_ixrss", "ru_ismrss", "ru_idrss", "ru_isrss"), "0.000B"),
+    **dict.fromkeys(("ru_minflt", "ru_majflt", "ru_nswap", "ru_inblock", "ru_oublock", "ru_msgsnd", "ru_msgrcv"), "0"),
+    **dict.fromkeys(("ru_nsignals", "ru_nvcsw", "ru_nivcsw"), "0"),
+    "cpu": "0.009s",
+    "mem": "0.000Bs",
+    "io": "0.000B",
+    "iow": "0.000s",
+    "maxvmem": "4.895MB",
+    **dict.fromkeys(("arid", "ar_sub_time"), "undefined"),
 }
 _ACCOUNTING = "/var/lib/gridengine/default/common/accounting"
 
@@ -84,9 +99,9 @@ class GridEngineDialect(Dialect):
             "down": "error: commlib error: got select error (Connection refused)\nerror: unable to contact qmaster using"
             ' port 6444 on host "localhost"',
             "timed-out": "error: failed receiving gdi request response for mid=1 (got syncron message receive timeout error).",
-            "busy": "Unable to run job: can't connect to service.\nExiting.",
-            "limit": "Unable to run job: job rejected: Only 10 jobs are allowed per user (current job count: 10).\nExiting.",
-            "refused": 'Unable to run job: Job was rejected because job requests unknown queue "nosuch.q".\nExiting.',
+            "busy": "Unable to run job: can't connect to service\nExiting.",
+            "limit": "Unable to run job: job rejected: Only 10 jobs are allowed per user (current job count: 10)\nExiting.",
+            "refused": 'Unable to run job: Job was rejected because job requests unknown queue "nosuch.q"\nExiting.',
         }[kind]
         return Reply(returncode=1, stderr=f"{text}\n")
 
@@ -151,6 +166,7 @@ class GridEngineDialect(Dialect):
             "group": job.user,
             "owner": job.user,
             "project": job.wish.group or "NONE",
+            "department": "defaultdepartment",
             "jobname": job.wish.name,
             "jobnumber": str(job.number),
             "taskid": "undefined" if job.index is None else str(job.index),
@@ -163,8 +179,9 @@ class GridEngineDialect(Dialect):
             "slots": str(job.wish.cpus),
             "failed": _FAILED.get(job.fate, "0"),
             **({"deleted_by": f"{job.user}@login"} if self._deleted_by and job.fate is Fate.CANCELLED else {}),
-            "exit_status": str(status),
+            "exit_status": f"{status:<20} (Killed)" if status == 137 else str(status),
             "ru_wallclock": f"{ran}s",
+            **_USAGE,
             "category": category,
         }
         return "=" * 62 + "\n" + "".join(f"{name:<12} {value:<20}\n" for name, value in rows.items())
@@ -181,7 +198,7 @@ def _qsub(call: Call, cluster: Cluster) -> Reply:
         job = cluster.submit(_wish(options, script, text, call), call.user)
     except Refusal as refusal:
         said = _REFUSALS[refusal.why].format(refusal.subject)
-        return Reply(returncode=1, stderr=f"Unable to run job: {said}.\nExiting.\n")
+        return Reply(returncode=1, stderr=f"Unable to run job: {said}\nExiting.\n")
     span = options.last("-t")
     tasks = "" if span is None else f".{span}" if ":" in span else f".{span}:1"
     if options.has("-terse"):
@@ -261,20 +278,21 @@ def _qstat(call: Call, cluster: Cluster) -> Reply:
         "job-ID  prior   name       user         state submit/start at     queue                          slots ja-task-ID "
     ]
     lines.append("-" * 113)
-    for job in jobs:
+    for group in _together(jobs):
+        job = group[0]
         when = stamp(job.started or job.submitted, "%m/%d/%Y %H:%M:%S", call.zone)
         where = f"{job.queue}@{job.nodes[0]}" if job.nodes else ""
-        index = "" if job.index is None else str(job.index)
         lines.append(
             f"{job.number:>7} 0.50000 {job.wish.name[:10]:<10} {job.user:<12} {_state(job):<5} {when} {where:<30}"
-            f" {job.wish.cpus:>5} {index}"
+            f" {job.wish.cpus:>5} {_tasks(group)}"
         )
     return Reply(stdout="".join(f"{line}\n" for line in lines) if jobs else "")
 
 
 def _document(jobs: Sequence[BatchJob], zone: float) -> str:
-    running = [_entry(job, zone) for job in jobs if job.phase in {Phase.RUNNING, Phase.ENDING}]
-    pending = [_entry(job, zone) for job in jobs if job.phase not in {Phase.RUNNING, Phase.ENDING}]
+    groups = _together(jobs)
+    running = [_entry(group, zone) for group in groups if group[0].nodes]
+    pending = [_entry(group, zone) for group in groups if not group[0].nodes]
     return (
         "<?xml version='1.0'?>\n"
         '<job_info  xmlns:xsd="http://arc.liv.ac.uk/repos/darcs/sge/source/dist/util/resources/schemas/qstat/qstat.xsd">\n'
@@ -282,16 +300,34 @@ def _document(jobs: Sequence[BatchJob], zone: float) -> str:
     )
 
 
-def _entry(job: BatchJob, zone: float) -> str:
-    form = "%Y-%m-%dT%H:%M:%S"
-    runs = job.phase in {Phase.RUNNING, Phase.ENDING}
+def _together(jobs: Sequence[BatchJob]) -> list[list[BatchJob]]:
+    """The elements of an array that wait in one state share an entry; all else is alone."""
+    groups: dict[object, list[BatchJob]] = {}
+    for job in jobs:
+        alone = job.index is None or bool(job.nodes)
+        groups.setdefault(job.key if alone else (job.number, _state(job)), []).append(job)
+    return list(groups.values())
+
+
+def _tasks(group: Sequence[BatchJob]) -> str:
+    """Indices as ``7``, ``1,3``, ``1-9:1``."""
+    indices = sorted(job.index for job in group if job.index is not None)
+    steps = {after - before for before, after in itertools.pairwise(indices)}
+    if len(indices) > 2 and len(steps) == 1:
+        return f"{indices[0]}-{indices[-1]}:{steps.pop()}"
+    return ",".join(map(str, indices))
+
+
+def _entry(group: Sequence[BatchJob], zone: float) -> str:
+    job, form = group[0], "%Y-%m-%dT%H:%M:%S"
+    runs = bool(job.nodes)
     when = (
         f"      <JAT_start_time>{stamp(job.started, form, zone)}</JAT_start_time>\n"
         if runs
         else f"      <JB_submission_time>{stamp(job.submitted, form, zone)}</JB_submission_time>\n"
     )
     where = f"{job.queue}@{job.nodes[0]}" if job.nodes else ""
-    tasks = "" if job.index is None else f"      <tasks>{job.index}</tasks>\n"
+    tasks = "" if job.index is None else f"      <tasks>{_tasks(group)}</tasks>\n"
     return (
         f'    <job_list state="{"running" if runs else "pending"}">\n'
         f"      <JB_job_number>{job.number}</JB_job_number>\n"
@@ -317,7 +353,7 @@ def _qdel(call: Call, cluster: Cluster) -> Reply:
             out.append(f'denied: job "{word}" does not exist\n')
             code = 1
         for job in jobs:
-            done = "has registered the job {0} for deletion" if job.nodes else "has deleted job {0}"
+            what = f"job {job.number}" if job.index is None else f"job-array task {job.number}.{job.index}"
+            out.append(f"{job.user} has {f'registered the {what} for deletion' if job.nodes else f'deleted {what}'}\n")
             cluster.cancel(job)
-            out.append(f"{job.user} {done.format(word)}\n")
     return Reply(returncode=code, stdout="".join(out))

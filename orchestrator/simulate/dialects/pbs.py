@@ -9,7 +9,8 @@ from typing import ClassVar
 from orchestrator.simulate.batchjob import BatchJob, Refusal, Refused, Wish
 from orchestrator.simulate.cluster import Cluster
 from orchestrator.simulate.dialects.base import Call, Dialect, Reply, unfinished
-from orchestrator.simulate.dialects.pbs_lists import SERVER, document, plain_id, qselect, qstat, rbstat
+from orchestrator.simulate.dialects.pbs_attributes import SERVER, plain_id
+from orchestrator.simulate.dialects.pbs_lists import document, qselect, qstat, rbstat
 from orchestrator.simulate.options import Options, array, directives, duration, megabytes, read, takes, whole
 
 __all__ = ["PBSDialect"]
@@ -30,8 +31,18 @@ _REFUSALS = {
     Refused.ARRAY_SIZE: ("Array job exceeds server or queue size limit", 3),
     Refused.NO_SCRIPT: ("script file:: No such file or directory", 1),
     Refused.RESOURCE: ("Unknown resource: {0}", 187),
+    Refused.NAME: ("Job name is too long ", 2),
     Refused.VALUE: ("Illegal attribute or resource value {0}", 166),
 }
+_LONGEST_NAME = 230  # PBS_MAXJOBNAME
+_USAGE = """usage: qsub [-a date_time] [-A account_string] [-c interval]
+\t[-C directive_prefix] [-e path] [-f ] [-h ] [-I [-X]] [-j oe|eo] [-J X-Y[:Z]]
+\t[-k keep] [-l resource_list] [-m mail_options] [-M user_list]
+\t[-N jobname] [-o path] [-p priority] [-P project] [-q queue] [-r y|n]
+\t[-R o|e|oe] [-S path] [-u user_list] [-W otherattributes=value...]
+\t[-v variable_list] [-V ] [-z] [script | -- command [arg1 ...]]
+       qsub --version
+"""
 
 
 class PBSDialect(Dialect):
@@ -117,6 +128,8 @@ class PBSDialect(Dialect):
 def _qsub(call: Call, cluster: Cluster) -> Reply:
     try:
         line = read(call.words, _QSUB)
+        if len(line.operands) > 1:
+            raise Refusal(Refused.OPTION, line.operands[1])
         script = line.operands[0] if line.operands else ""
         text = call.stdin if not script else call.open(script)
         if text is None:
@@ -124,7 +137,8 @@ def _qsub(call: Call, cluster: Cluster) -> Reply:
         job = cluster.submit(_wish(_under(read(directives(text, "#PBS"), _QSUB), line), script, text, call), call.user)
     except Refusal as refusal:
         if refusal.why is Refused.OPTION:
-            return Reply(returncode=2, stderr=f"qsub: invalid option {refusal.subject}\nusage: qsub [-a date_time]\n")
+            said = f"qsub: {refusal.subject}\n" if refusal.subject.startswith("illegal") else ""
+            return Reply(returncode=2, stderr=said + _USAGE)
         said, code = _REFUSALS[refusal.why]
         return Reply(returncode=code, stderr=f"qsub: {said.format(refusal.subject)}\n")
     return Reply(stdout=f"{job.number}{'' if job.index is None else '[]'}.{SERVER}\n")
@@ -152,6 +166,8 @@ def _wish(options: Options, script: str, text: str, call: Call) -> Wish:
         raise Refusal(Refused.RESOURCE, min(unknown))
     walltime, elements = resources.get("walltime"), options.last("-J")
     group = options.last("-P") or next((v[11:] for v in options.every("-W") if v.startswith("group_list=")), None)
+    if len(options.last("-N") or "") > _LONGEST_NAME:
+        raise Refusal(Refused.NAME)
     return Wish(
         name=options.last("-N") or script.rpartition("/")[2] or "STDIN",
         queue=options.last("-q"),
@@ -162,7 +178,7 @@ def _wish(options: Options, script: str, text: str, call: Call) -> Wish:
         whole=resources.get("place", "").endswith("excl"),
         walltime=None if walltime is None else _walltime(walltime),
         group=group,
-        array=None if elements is None else array(elements),
+        array=None if elements is None else _elements(elements),
         hold=options.has("-h"),
         rerun=options.last("-r") != "n",
         output=options.last("-o"),
@@ -173,6 +189,13 @@ def _wish(options: Options, script: str, text: str, call: Call) -> Wish:
         environment=dict(call.environment) if options.has("-V") else {},
         asked=call.line,
     )
+
+
+def _elements(text: str) -> tuple[int, ...]:
+    try:
+        return array(text)
+    except Refusal:
+        raise Refusal(Refused.OPTION, "illegal -J value") from None
 
 
 def _walltime(text: str) -> float:
@@ -196,6 +219,9 @@ def _qdel(call: Call, cluster: Cluster) -> Reply:
         if jobs:
             for job in jobs:
                 cluster.cancel(job)
+        elif options.has("-x") and (past := list(cluster.past([int(match[1])]))):
+            for record in past:
+                cluster.erase(record)
         elif any(cluster.past([int(match[1])])):
             said, code = [*said, f"qdel: Job has finished {name}"], 35
         else:

@@ -4,142 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.simulate.batchjob import BatchJob, Fate, Phase, Wait
+from orchestrator.simulate.batchjob import BatchJob, Phase
 from orchestrator.simulate.cluster import Cluster
 from orchestrator.simulate.dialects.base import Call, Reply, hms, stamp, unfinished
+from orchestrator.simulate.dialects.pbs_attributes import SERVER, array_parent, attributes, plain_id
 from orchestrator.simulate.options import read
 
-__all__ = ["SERVER", "document", "plain_id", "qselect", "qstat", "rbstat"]
+__all__ = ["document", "qselect", "qstat", "rbstat"]
 
-SERVER = "pbsvm"
-_TIME = "%a %b %d %H:%M:%S %Y"
 _WIDTH = 79  # where the plain form cuts a value and goes on with a tab
 _TAIL = "use -x or -H to obtain historical job information"
 _NO_HISTORY = "PBS is not configured to maintain job history"
 
 
-def plain_id(job: BatchJob) -> str:
-    """Print the id without the server: ``12``, ``12[3]``."""
-    return str(job.number) if job.index is None else f"{job.number}[{job.index}]"
+_Found = dict[str, dict[str, Any]]
 
 
-def _letter(job: BatchJob) -> str:
-    if job.phase is Phase.ENDED:
-        return "F" if job.index is None else "X"
-    return {Phase.QUEUED: "Q", Phase.HELD: "H", Phase.RUNNING: "R", Phase.ENDING: "E"}[job.phase]
+def _find(word: str, cluster: Cluster, call: Call, *, history: bool, each: bool) -> _Found | str | None:
+    """What a word names, by id: a job, an array (its elements too, if ``each`` is asked for) or one element.
 
-
-def _exit_status(job: BatchJob) -> int | None:
-    match job.fate:
-        case Fate.CANCELLED:
-            return None if job.started is None else 256 + (job.signal or 15)
-        case Fate.LIMIT:
-            return -29
-        case Fate.OUT_OF_MEMORY:
-            return -27
-        case Fate.NODE_FAILED:
-            return -20
-        case Fate.PREEMPTED:
-            return -11
-        case Fate.NOT_LAUNCHED:
-            return -1
-        case _:
-            return 256 + job.signal if job.signal else job.exit_code
-
-
-def _substate(job: BatchJob) -> int:
-    if job.phase is Phase.ENDED:
-        failed = job.exit_code or job.signal or job.fate is not Fate.EXITED
-        return 91 if job.fate is Fate.CANCELLED else 93 if failed else 92
-    return {Phase.QUEUED: 10, Phase.HELD: 20, Phase.RUNNING: 42, Phase.ENDING: 53}[job.phase]
-
-
-def _comment(job: BatchJob, zone: float) -> str:
-    if job.started is None:
-        insufficient = f"Insufficient amount of resource: ngpus (R: {job.wish.gpus} A: 0 T: 0)"
-        return {
-            Wait.NEVER: f"Can Never Run: {insufficient}",
-            Wait.RESOURCES: f"Not Running: {insufficient}",
-            Wait.PRIORITY: "Not Running: Job is not the highest priority job",
-            Wait.USER_LIMIT: f"Not Running: User has reached queue {job.queue} running job limit.",
-            Wait.QUEUE_STOPPED: "Not Running: Queue not started.",
-        }.get(job.wait, "")
-    when = stamp(job.started, "%a %b %d at %H:%M", zone)
-    said = f"Job run at {when} on ({job.nodes[0] if job.nodes else SERVER}:ncpus={job.wish.cpus})"
-    if job.phase is not Phase.ENDED:
-        return said
-    return said + {
-        Fate.CANCELLED: f" and terminated by {job.user}@{SERVER}",
-        Fate.LIMIT: " and exceeded resource walltime",
-        Fate.OUT_OF_MEMORY: " and exceeded resource mem",
-    }.get(job.fate or Fate.EXITED, " and finished" if _substate(job) == 92 else " and failed")
-
-
-def _attributes(job: BatchJob, cluster: Cluster, zone: float) -> dict[str, Any]:
-    wish = job.wish
-    path = f"{SERVER}:{wish.output or f'{wish.folder}/{wish.name}.o{job.number}'}"
-    asked: dict[str, Any] = {"ncpus": wish.cpus * wish.nodes}
-    chunk = f"{wish.nodes}:ncpus={wish.cpus}"
-    if wish.gpus:
-        asked["ngpus"] = wish.gpus * wish.nodes
-        chunk += f":ngpus={wish.gpus}"
-    asked |= {"nodect": wish.nodes, "place": "pack", "select": chunk}
-    if job.limit is not None:
-        asked["walltime"] = hms(job.limit)
-    found: dict[str, Any] = {"Job_Name": wish.name, "Job_Owner": f"{job.user}@{SERVER}"}
-    if job.started is not None:
-        ran = hms((job.ended or cluster.now) - job.started)
-        found["resources_used"] = {"cpupercent": 0, "cput": "00:00:00", "mem": "0kb", "ncpus": wish.cpus}
-        found["resources_used"] |= {"vmem": "0kb", "walltime": ran}
-    found |= {"job_state": _letter(job), "queue": job.queue, "server": SERVER, "Checkpoint": "u"}
-    found["ctime"] = stamp(job.submitted, _TIME, zone)
-    if job.nodes:
-        found |= {"exec_host": "+".join(f"{name}/0" for name in job.nodes)}
-    found |= {"Hold_Types": "u" if job.phase is Phase.HELD else "n", "Join_Path": "oe", "Keep_Files": "n"}
-    found |= {"Mail_Points": "a", "mtime": stamp(job.ended or job.started or job.submitted, _TIME, zone)}
-    found |= {"Output_Path": path, "Priority": 0, "qtime": stamp(job.submitted, _TIME, zone)}
-    found |= {"Rerunable": str(wish.rerun), "Resource_List": asked}
-    if job.started is not None:
-        found["stime"] = stamp(job.started, _TIME, zone)
-    if job.ended is not None and job.started is not None:
-        found["obittime"] = stamp(job.ended, _TIME, zone)
-    variables = {"PBS_O_HOME": f"/home/{job.user}", "PBS_O_LOGNAME": job.user, "PBS_O_WORKDIR": wish.folder}
-    found |= {"substate": _substate(job), "Variable_List": {**variables, "PBS_O_QUEUE": job.queue}}
-    if comment := _comment(job, zone):
-        found["comment"] = comment
-    found["etime"] = stamp(job.submitted, _TIME, zone)
-    if job.starts:
-        found["run_count"] = job.starts
-    if job.phase is Phase.ENDED and (status := _exit_status(job)) is not None:
-        found["Exit_status"] = status
-    return {**found, "Submit_arguments": wish.asked, "project": wish.group or "_pbs_project_default"}
-
-
-def _array_parent(jobs: Sequence[BatchJob], cluster: Cluster, zone: float) -> dict[str, Any]:
-    """An array as a whole: begun as soon as one element has, ended with the last."""
-    over = all(job.phase is Phase.ENDED for job in jobs)
-    begun = any(job.started is not None for job in jobs)
-    found = _attributes(jobs[0], cluster, zone)
-    failed = any(_substate(job) == 93 for job in jobs)
-    said = f"Job Array Began at {stamp(jobs[0].started, '%a %b %d at %H:%M', zone)}"
-    if over:
-        found |= {"job_state": "F", "substate": 93 if failed else 92, "Exit_status": 0}
-        found["comment"] = said + (" and failed" if failed else " and finished")
-    elif begun:
-        found |= {"job_state": "B", "substate": 42, "comment": said}
-    return {**found, "array": "True", "array_indices_submitted": f"0-{len(jobs) - 1}"}
-
-
-def _find(word: str, cluster: Cluster, call: Call, *, history: bool) -> tuple[str, dict[str, Any]] | str | None:
-    """A listed job, "finished" where only history has it, None where nothing has."""
+    "finished" where only history has it, None where nothing has.
+    """
     match = re.fullmatch(r"(\d+)(?:\[(\d*)\])?(?:\.\S+)?", word)
     if match is None or int(match[1]) in call.hidden:
         return None
     number, index = int(match[1]), match[2]
-    known = [job for job in cluster.job(number) if unfinished(job)]
+    listed = cluster.job(number)
+    # Ended elements are expired, and listed as long as their array has not ended.
+    known = [job for job in listed if unfinished(job) or (job.index is not None and any(map(unfinished, listed)))]
     past = [job for job in cluster.past([number]) if job.phase is Phase.ENDED]
     whole_array = index == "" or (index is None and any(job.index is not None for job in known + past))
     known, past = (
@@ -150,9 +45,12 @@ def _find(word: str, cluster: Cluster, call: Call, *, history: bool) -> tuple[st
     if not known and not history:
         return "finished"
     jobs = sorted({job.key: job for job in past + known}.values(), key=lambda job: job.index or 0)
+    found: _Found = {}
     if whole_array:
-        return f"{number}[].{SERVER}", _array_parent(jobs, cluster, call.zone)
-    return f"{plain_id(jobs[-1])}.{SERVER}", _attributes(jobs[-1], cluster, call.zone)
+        found[f"{number}[].{SERVER}"] = array_parent(jobs, cluster, call.zone)
+    if not whole_array or each:
+        found |= {f"{plain_id(job)}.{SERVER}": attributes(job, cluster, call.zone) for job in jobs}
+    return found
 
 
 def qstat(call: Call, cluster: Cluster) -> Reply:
@@ -165,22 +63,37 @@ def qstat(call: Call, cluster: Cluster) -> Reply:
     history = options.has("-x")
     if history and not cluster.rules.history:
         return Reply(stdout="", stderr=f"qstat: {_NO_HISTORY}\n")
-    words = options.operands or list(dict.fromkeys(plain_id(job) for job in call.live(cluster) if unfinished(job)))
-    found: dict[str, dict[str, Any]] = {}
-    said, code = [], 0
+    words = options.operands or _all(call, cluster, history=history)
+    found: _Found = {}
+    said: list[str] = []
+    code = 0
     for word in words:
-        answer = _find(word, cluster, call, history=history)
-        if isinstance(answer, tuple):
-            found[answer[0]] = answer[1]
+        answer = _find(word, cluster, call, history=history, each=options.has("-t"))
+        if isinstance(answer, dict):
+            found |= answer
             continue
         name = f"{word.partition('.')[0]}.{SERVER}"
-        said.append(f"qstat: {name} Job has finished, {_TAIL}" if answer else f"qstat: Unknown Job Id {name}")
-        code = 35 if answer else 153
-    stderr = "".join(f"{line}\n" for line in said)
+        if answer:
+            said, code = [*said, f"qstat: {name} Job has finished, {_TAIL}"], 35
+        elif word[:1].isdigit():
+            said, code = [*said, f"qstat: Unknown Job Id {name}"], 153
+        else:  # a word that is no id is taken for a queue
+            said, code = [*said, f"qstat: Unknown queue destination {word}"], 170
+    stderr = "".join([f"{line}\n" for line in said])
     if options.last("-F") == "json":
         return Reply(returncode=code, stdout=document(found, cluster.now, call.fault), stderr=stderr)
-    form = _full if options.has("-f") else _row
-    return Reply(returncode=code, stdout="".join(form(name, job) for name, job in found.items()), stderr=stderr)
+    if options.has("-f"):
+        return Reply(returncode=code, stdout="".join([_full(*item) for item in found.items()]), stderr=stderr)
+    rows = [_row(*item) for item in found.items()]
+    return Reply(returncode=code, stdout="".join(_TABLE + rows if rows else []), stderr=stderr)
+
+
+def _all(call: Call, cluster: Cluster, *, history: bool) -> list[str]:
+    """Words for all jobs, each array once."""
+    jobs = [job for job in call.live(cluster) if unfinished(job)]
+    if history:
+        jobs = sorted([*cluster.past(), *jobs], key=lambda job: job.number)
+    return list(dict.fromkeys(f"{job.number}{'' if job.index is None else '[]'}" for job in jobs))
 
 
 def _full(name: str, attributes: Mapping[str, Any]) -> str:
@@ -200,9 +113,15 @@ def _wrapped(line: str) -> str:
     return "\n\t".join([line[:_WIDTH], *(line[start : start + step] for start in range(_WIDTH, len(line), step))])
 
 
-def _row(name: str, attributes: Mapping[str, Any]) -> str:
-    owner = attributes["Job_Owner"].partition("@")[0]
-    return f"{name:<17} {attributes['Job_Name'][:15]:<16} {owner:<16} {0:>8} {attributes['job_state']} {attributes['queue']}\n"
+_TABLE = [
+    "Job id            Name             User              Time Use S Queue\n",
+    "----------------  ---------------- ----------------  -------- - -----\n",
+]
+
+
+def _row(name: str, job: Mapping[str, Any]) -> str:
+    owner, used = job["Job_Owner"].partition("@")[0], "00:00:00" if "resources_used" in job else "0"
+    return f"{name:<17} {job['Job_Name'][:15]:<16} {owner:<16} {used:>9} {job['job_state']} {job['queue']:<16}\n"
 
 
 def document(jobs: Mapping[str, Mapping[str, Any]], now: float, fault: str | None = None) -> str:

@@ -35,8 +35,10 @@ _REFUSALS = {
 }
 _WAITS = {
     Wait.RESOURCES: "INSUFF NODE",
+    Wait.NODES_DOWN: "INSUFF NODE",
     Wait.USER_LIMIT: "RUNLIMIT EXCEED",
     Wait.NEVER: "IMPOSSIBLE SCHED",
+    Wait.TIME_LIMIT: "USELIMIT EXCEED",
     Wait.QUEUE_STOPPED: "RSCGRP STOP",
     Wait.PRIORITY: "WAIT SCHED",
 }
@@ -46,6 +48,7 @@ _CODES = {
     Fate.CANCELLED: (1, "-"),
     Fate.NODE_FAILED: (20, "LOST COMM"),
     Fate.PREEMPTED: (18, "-"),
+    Fate.REQUEUED: (18, "-"),
     Fate.OUT_OF_MEMORY: (12, "LIMIT OVER MEMOR"),
     Fate.NOT_LAUNCHED: (16, "NO CURRENT DIR"),
 }

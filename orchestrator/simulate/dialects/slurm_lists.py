@@ -1,91 +1,40 @@
-"""Slurm's listings: squeue and sacct, and the words for states, reasons and ends."""
+"""Slurm's listings: squeue, sacct and ``scontrol show job``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator.simulate.batchjob import BatchJob, Fate, Phase, Refusal, Wait
+from orchestrator.simulate.batchjob import BatchJob, Phase, Refusal
 from orchestrator.simulate.cluster import Cluster
 from orchestrator.simulate.dialects.base import Call, Reply, hms, stamp, unfinished
+from orchestrator.simulate.dialects.slurm_words import (
+    INVALID_JOB,
+    SHORT,
+    TIME,
+    collapsed,
+    end_time,
+    exit_code,
+    job_id,
+    limit,
+    long_time,
+    ranges,
+    reason,
+    state,
+    waiting,
+)
 from orchestrator.simulate.options import read, takes
 
-__all__ = ["INVALID_JOB", "TIME", "end_time", "exit_code", "job_id", "reason", "sacct", "squeue", "state"]
-
-INVALID_JOB = "Invalid job id specified"
-TIME = "%Y-%m-%dT%H:%M:%S"
-_WAITS = {
-    Wait.NONE: "None",
-    Wait.RESOURCES: "Resources",
-    Wait.PRIORITY: "Priority",
-    Wait.USER_LIMIT: "QOSMaxJobsPerUserLimit",
-    Wait.BEGIN: "BeginTime",
-    Wait.NEVER: "PartitionConfig",
-    Wait.QUEUE_STOPPED: "PartitionDown",
-}
-_ENDS = {
-    Fate.LIMIT: "TIMEOUT",
-    Fate.CANCELLED: "CANCELLED",
-    Fate.NODE_FAILED: "NODE_FAIL",
-    Fate.PREEMPTED: "PREEMPTED",
-    Fate.OUT_OF_MEMORY: "OUT_OF_MEMORY",
-    Fate.NOT_LAUNCHED: "FAILED",
-}
-_SHORT = {"PENDING": "PD", "RUNNING": "R", "COMPLETING": "CG", "COMPLETED": "CD", "FAILED": "F", "CANCELLED": "CA"}
-_SHORT |= {"TIMEOUT": "TO", "NODE_FAIL": "NF", "PREEMPTED": "PR", "OUT_OF_MEMORY": "OOM"}
-
-
-def job_id(job: BatchJob) -> str:
-    """Print the id as squeue does: ``12``, ``12_3``."""
-    return str(job.number) if job.index is None else f"{job.number}_{job.index}"
-
-
-def state(job: BatchJob) -> str:
-    """Find the long state word."""
-    match job.phase:
-        case Phase.QUEUED | Phase.HELD:
-            return "PENDING"
-        case Phase.RUNNING:
-            return "RUNNING"
-        case Phase.ENDING:
-            return "COMPLETING"
-        case Phase.ENDED:
-            assert job.fate is not None
-            return _ENDS.get(job.fate) or ("FAILED" if job.exit_code or job.signal else "COMPLETED")
-
-
-def reason(job: BatchJob) -> str:
-    """Find the word for why it waits, or ended."""
-    if job.phase is Phase.HELD:
-        return "JobHeldUser"
-    if job.phase is not Phase.ENDED:
-        return _WAITS[job.wait]
-    if job.fate is Fate.NOT_LAUNCHED:
-        return "JobLaunchFailure"
-    return {"TIMEOUT": "TimeLimit", "NODE_FAIL": "NodeDown", "OUT_OF_MEMORY": "OutOfMemory"}.get(
-        state(job), "NonZeroExitCode" if state(job) == "FAILED" else "None"
-    )
-
-
-def exit_code(job: BatchJob) -> str:
-    """Print ``code:signal`` as accounting has it."""
-    if job.fate in {None, Fate.LIMIT, Fate.NODE_FAILED, Fate.PREEMPTED}:
-        return "0:0"
-    if job.fate is Fate.OUT_OF_MEMORY:
-        return "0:125"
-    return "0:53" if job.fate is Fate.NOT_LAUNCHED else f"{job.exit_code}:{job.signal}"
-
-
-def end_time(job: BatchJob) -> float | None:
-    """Tell when it ended, or will at the latest."""
-    if job.ended is not None or job.started is None or job.limit is None:
-        return job.ended
-    return job.started + job.limit
+__all__ = ["sacct", "show", "squeue"]
 
 
 def _short_time(seconds: float) -> str:
-    text = hms(seconds)
+    text = long_time(seconds)
     return text.removeprefix("00:").removeprefix("0") if seconds < 3600 else text.removeprefix("0")
+
+
+def _where(job: BatchJob) -> str:
+    return f"({reason(job)})" if waiting(job) else ",".join(job.nodes)
 
 
 _SQUEUE_COLUMNS: Mapping[str, tuple[str, Callable[[BatchJob, float, float], str]]] = {
@@ -94,14 +43,15 @@ _SQUEUE_COLUMNS: Mapping[str, tuple[str, Callable[[BatchJob, float, float], str]
     "F": ("ARRAY_JOB_ID", lambda job, _now, _zone: str(job.number)),
     "K": ("ARRAY_TASK_ID", lambda job, _now, _zone: "N/A" if job.index is None else str(job.index)),
     "T": ("STATE", lambda job, _now, _zone: state(job)),
-    "t": ("ST", lambda job, _now, _zone: _SHORT[state(job)]),
-    "V": ("SUBMIT_TIME", lambda job, _now, zone: stamp(job.submitted, TIME, zone)),
+    "t": ("ST", lambda job, _now, _zone: SHORT[state(job)]),
+    "V": ("SUBMIT_TIME", lambda job, _now, zone: stamp(job.queued, TIME, zone)),
     "S": ("START_TIME", lambda job, _now, zone: stamp(job.started, TIME, zone, "N/A")),
     "e": ("END_TIME", lambda job, _now, zone: stamp(end_time(job), TIME, zone, "N/A")),
     "M": ("TIME", lambda job, now, _zone: _short_time(0 if job.started is None else (job.ended or now) - job.started)),
     "l": ("TIME_LIMIT", lambda job, _now, _zone: "UNLIMITED" if job.limit is None else _short_time(job.limit)),
     "N": ("NODELIST", lambda job, _now, _zone: ",".join(job.nodes)),
     "r": ("REASON", lambda job, _now, _zone: reason(job)),
+    "R": ("NODELIST(REASON)", lambda job, _now, _zone: _where(job)),
     "P": ("PARTITION", lambda job, _now, _zone: job.queue),
     "u": ("USER", lambda job, _now, _zone: job.user),
     "D": ("NODES", lambda job, _now, _zone: str(job.wish.nodes)),
@@ -112,6 +62,8 @@ _SQUEUE: Mapping[str, int] = {
     **takes(0, "--me -r --array -h --noheader"),
     **takes(1, "-u --user -t --states --name -j --jobs -o --format"),
 }
+_SQUEUE_FORM = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
+_FIELD = re.compile(r"%(\.?)(\d*)([A-Za-z])")
 
 
 def squeue(call: Call, cluster: Cluster) -> Reply:
@@ -126,6 +78,8 @@ def squeue(call: Call, cluster: Cluster) -> Reply:
         jobs = [job for job in jobs if job.user == user]
     if (asked := options.last("--jobs", "-j")) is not None:
         wanted = asked.split(",")
+        if odd := [word for word in wanted if not re.fullmatch(r"\d+(_\d+)?", word)]:
+            return Reply(returncode=1, stderr=f"squeue: error: Invalid job id: {odd[0]}\n")
         jobs = [job for job in jobs if str(job.number) in wanted or job_id(job) in wanted or str(job.raw) in wanted]
         if len(wanted) == 1 and not jobs:
             return Reply(returncode=1, stderr=f"slurm_load_jobs error: {INVALID_JOB}\n")
@@ -133,29 +87,56 @@ def squeue(call: Call, cluster: Cluster) -> Reply:
         jobs = [job for job in jobs if unfinished(job)]
     if (names := options.last("--name")) is not None:
         jobs = [job for job in jobs if job.wish.name in names.split(",")]
-    form = options.last("-o", "--format") or "%i %P %j %u %t %M %D %N(%r)"
-    codes = re.findall(r"%(?:\.?\d+)?([A-Za-z])", form)
-    template = re.sub(r"%(?:\.?\d+)?[A-Za-z]", "%s", form)
-    lines = [] if options.has("-h", "--noheader") else [template % tuple(_SQUEUE_COLUMNS[code][0] for code in codes)]
-    cells = [_SQUEUE_COLUMNS[code][1] for code in codes]
-    lines += [template % tuple(cell(job, cluster.now, call.zone) for cell in cells) for job in jobs]
-    return Reply(stdout="".join(f"{line}\n" for line in lines))
+    form = options.last("-o", "--format") or _SQUEUE_FORM
+    fields = _FIELD.findall(form)
+    template = _FIELD.sub("%s", form)
+    titles = [_SQUEUE_COLUMNS[code][0] for _, _, code in fields]
+    rows = [] if options.has("-h", "--noheader") else [titles]
+    for group in [[job] for job in jobs] if options.has("-r", "--array") else collapsed(jobs):
+        row = [_SQUEUE_COLUMNS[code][1](group[0], cluster.now, call.zone) for _, _, code in fields]
+        rows.append(_as_group(row, [code for _, _, code in fields], group) if len(group) > 1 else row)
+    if any(width for _, width, _ in fields):
+        rows = [[_fitted(cell, *field[:2]) for cell, field in zip(row, fields, strict=True)] for row in rows]
+    return Reply(stdout="".join([f"{template % tuple(row)}\n" for row in rows]))
 
 
-_SACCT_COLUMNS: Mapping[str, Callable[[BatchJob, float], str]] = {
-    "JobID": lambda job, _zone: job_id(job),
-    "JobIDRaw": lambda job, _zone: str(job.raw),
-    "JobName": lambda job, _zone: job.wish.name,
-    "Partition": lambda job, _zone: job.queue,
-    "State": lambda job, _zone: "CANCELLED by 1000" if state(job) == "CANCELLED" else state(job),
-    "ExitCode": lambda job, _zone: exit_code(job),
-    "Submit": lambda job, zone: stamp(job.submitted, TIME, zone),
-    "Start": lambda job, zone: stamp(job.started, TIME, zone, "None" if job.phase is Phase.ENDED else "Unknown"),
-    "End": lambda job, zone: stamp(job.ended, TIME, zone, "Unknown"),
-    "NodeList": lambda job, _zone: ",".join(job.nodes) or "None assigned",
-    "Reason": lambda job, _zone: reason(job),
-    "Restarts": lambda job, _zone: str(job.restarts),
+def _as_group(row: Sequence[str], columns: Sequence[str], group: Sequence[BatchJob]) -> list[str]:
+    """The one row of an array's waiting elements: ``36_[4-9]``."""
+    indices = ranges(group)
+    whole = f"{group[0].number}_[{indices}]"
+    together = {"i": whole, "JobID": whole, "K": indices}
+    return [together.get(column, cell) for cell, column in zip(row, columns, strict=True)]
+
+
+def _fitted(cell: str, right: str, width: str) -> str:
+    if not width:
+        return cell
+    cut = cell[: int(width)]
+    return cut.rjust(int(width)) if right else cut.ljust(int(width))
+
+
+# Each column's text and its width where the list is not parsable; a negative one is left-aligned.
+_SACCT_COLUMNS: Mapping[str, tuple[int, Callable[[BatchJob, float], str]]] = {
+    "JobID": (-12, lambda job, _zone: job_id(job)),
+    "JobIDRaw": (-12, lambda job, _zone: str(job.raw)),
+    "JobName": (10, lambda job, _zone: job.wish.name),
+    "Partition": (10, lambda job, _zone: job.queue),
+    "Account": (10, lambda job, _zone: job.wish.group or job.user),
+    "AllocCPUS": (10, lambda job, _zone: "0" if job.started is None else str(job.wish.cpus * job.wish.nodes)),
+    "State": (10, lambda job, _zone: "CANCELLED by 1000" if state(job) == "CANCELLED" else state(job)),
+    "ExitCode": (8, lambda job, _zone: exit_code(job)),
+    "Submit": (19, lambda job, zone: stamp(job.queued, TIME, zone)),
+    "Start": (
+        19,
+        lambda job, zone: stamp(job.started, TIME, zone, "None" if job.phase is Phase.ENDED else "Unknown"),
+    ),
+    "End": (19, lambda job, zone: stamp(job.ended, TIME, zone, "Unknown")),
+    "NodeList": (15, lambda job, _zone: ",".join(job.nodes) or "None assigned"),
+    "Reason": (22, lambda job, _zone: reason(job) if waiting(job) else "None"),
 }
+_SACCT_DEFAULT = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
+# What accounting has of a job that has started and whose record has not come through.
+_EARLY = {"JobName": "allocation", "Partition": "", "AllocCPUS": "0", "State": "PENDING", "Start": "Unknown"}
 _SACCT: Mapping[str, int] = {
     **takes(0, "-X --allocations -P --parsable2 -D --duplicates -n --noheader"),
     **takes(1, "-j --jobs -S --starttime -E --endtime --name -o --format -s --state -u --user"),
@@ -170,20 +151,44 @@ def sacct(call: Call, cluster: Cluster) -> Reply:
         options = read(call.words, _SACCT)
     except Refusal as refusal:
         return Reply(returncode=1, stderr=f"sacct: unrecognized option '{refusal.subject}'\n")
-    names = (options.last("-o", "--format") or "JobID,JobName,Partition,State,ExitCode").split(",")
-    columns = [{name.lower(): name for name in _SACCT_COLUMNS}.get(name.lower(), "") for name in names]
-    asked, tags = options.last("--jobs", "-j"), options.last("--name")
-    records = _records(cluster, call, None if asked is None else asked.split(","), tags)
-    if (since := options.last("--starttime", "-S")) is not None:
+    known = {name.lower(): name for name in _SACCT_COLUMNS}
+    names = [name.partition("%")[0] for name in (options.last("-o", "--format") or _SACCT_DEFAULT).split(",")]
+    if odd := [name for name in names if name.lower() not in known]:
+        return Reply(returncode=1, stderr=f'sacct: error: Invalid field requested: "{odd[0]}"\n')
+    columns = [known[name.lower()] for name in names]
+    asked = options.last("--jobs", "-j")
+    records = _records(cluster, call, None if asked is None else asked.split(","), options.last("--name"))
+    since = options.last("--starttime", "-S")
+    if since is None and asked is None:
+        since = stamp(cluster.now, "%Y-%m-%dT00:00:00", call.zone)
+    if since is not None:
         # A record counts from its submit on until its end (sacct(1), "--starttime").
         records = [
             record for record in records if record.ended is None or stamp(record.ended, TIME, call.zone) >= since
         ]
+    if options.has("-s", "--state") and not options.has("-E", "--endtime"):
+        records = []  # as version 22.05 answers
     if not options.has("-D", "--duplicates"):
         records = list({job_id(record): record for record in records}.values())
-    lines = [] if options.has("-n", "--noheader") else ["|".join(columns)]
-    lines += ["|".join(_SACCT_COLUMNS[column](record, call.zone) for column in columns) for record in records]
-    return Reply(stdout="".join(f"{line}\n" for line in lines))
+    rows = [] if options.has("-n", "--noheader") else [columns]
+    latest = cluster.now - cluster.rules.history_lag
+    for group in collapsed(records):
+        row = [_SACCT_COLUMNS[column][1](group[0], call.zone) for column in columns]
+        if group[0].phase is not Phase.ENDED and (group[0].started or 0.0) > latest:
+            row = [_EARLY.get(column, cell) for cell, column in zip(row, columns, strict=True)]
+        rows.append(_as_group(row, columns, group) if len(group) > 1 else row)
+    if options.has("-P", "--parsable2"):
+        return Reply(stdout="".join(["|".join(row) + "\n" for row in rows]))
+    widths = [_SACCT_COLUMNS[column][0] for column in columns]
+    if not options.has("-n", "--noheader"):
+        rows.insert(1, ["-" * abs(width) for width in widths])
+    return Reply(stdout="".join("".join(map(_cell, row, widths)) + "\n" for row in rows))
+
+
+def _cell(text: str, width: int) -> str:
+    room = abs(width)
+    text = text if len(text) <= room else f"{text[: room - 1]}+"
+    return (text.ljust(room) if width < 0 else text.rjust(room)) + " "
 
 
 def _records(cluster: Cluster, call: Call, asked: Sequence[str] | None, tags: str | None) -> list[BatchJob]:
@@ -194,11 +199,46 @@ def _records(cluster: Cluster, call: Call, asked: Sequence[str] | None, tags: st
     latest = cluster.now - cluster.rules.history_lag
     past = list(cluster.past(numbers))
     live = list(call.live(cluster)) if numbers is None else [job for number in numbers for job in cluster.job(number)]
-    records = past + [job for job in live if unfinished(job) and job.submitted <= latest]
+    # An element that has just started has left its array's record, and has none of its own yet.
+    live = [job for job in live if job.index is None or job.started is None or job.started <= latest]
+    records = past + [job for job in live if unfinished(job) and job.queued <= latest]
     records = [record for record in records if record.number not in call.hidden]
     if asked is not None:
         wanted = set(asked)
         records = [record for record in records if str(record.number) in wanted or job_id(record) in wanted]
     if tags is not None:
-        records = [record for record in records if record.wish.name in tags.split(",")]
-    return sorted(records, key=lambda record: (record.submitted, record.number, record.index or 0))
+        early = [record for record in records if unfinished(record) and (record.started or 0.0) > latest]
+        records = [record for record in records if record.wish.name in tags.split(",") and record not in early]
+    return sorted(records, key=lambda record: (record.queued, record.number, record.index or 0))
+
+
+def show(jobs: Sequence[BatchJob], cluster: Cluster, zone: float, *, in_one_line: bool) -> str:
+    """Print jobs as ``scontrol show job`` does."""
+    shown = [_lines(group, cluster, zone) for group in collapsed(jobs)]
+    if in_one_line:
+        return "".join(" ".join(lines) + "\n" for lines in shown)
+    return "".join("\n   ".join(lines) + "\n\n" for lines in shown)
+
+
+def _lines(group: Sequence[BatchJob], cluster: Cluster, zone: float) -> list[str]:
+    job = group[0]
+    ran = 0.0 if job.started is None else (job.ended or cluster.now) - job.started
+    array = "" if job.index is None else f" ArrayJobId={job.number} ArrayTaskId={ranges(group)}"
+    end = stamp(end_time(job), TIME, zone, "Unknown")
+    lines = [
+        f"JobId={job.raw}{array} JobName={job.wish.name}",
+        f"UserId={job.user}(1000) GroupId={job.user}(1000) MCS_label=N/A",
+        f"Priority=1 Nice=0 Account={job.wish.group or job.user} QOS=normal",
+        f"JobState={state(job)} Reason={reason(job).replace(' ', '_')} Dependency=(null)",
+        f"Requeue={int(job.wish.rerun)} Restarts={job.restarts} BatchFlag=1 Reboot=0 ExitCode={exit_code(job)}",
+        f"RunTime={hms(ran)} TimeLimit={limit(job)} TimeMin=N/A",
+        f"SubmitTime={stamp(job.queued, TIME, zone)} EligibleTime={stamp(job.eligible, TIME, zone)}",
+        f"StartTime={stamp(job.started, TIME, zone, 'Unknown')} EndTime={end} Deadline=N/A",
+        f"Partition={job.queue} AllocNode:Sid=login:1",
+        f"NodeList={','.join(job.nodes)}",
+        *([f"BatchHost={job.nodes[0]}"] if job.nodes else []),
+        f"NumNodes={job.wish.nodes} NumCPUs={job.wish.cpus * job.wish.nodes} NumTasks=1 CPUs/Task={job.wish.cpus}",
+        f"Command={job.wish.script or '(null)'}",
+        f"WorkDir={job.wish.folder}",
+    ]
+    return [*lines, f"Comment={job.wish.comment} "] if job.wish.comment else lines

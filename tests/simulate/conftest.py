@@ -1,0 +1,27 @@
+"""Where the tests of the emulated cluster keep their files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """In virtual time waiting for a disk is most of what a study costs: its files lie in memory, where that can be had.
+
+    Wrappers of commands stay on disk, since memory may be mounted without leave to execute.
+    """
+    if request.module.__name__ == "test_commands_on_path" or not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="survey-test-", dir=MEMORY))
+    yield folder
+    shutil.rmtree(folder)
