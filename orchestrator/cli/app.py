@@ -42,6 +42,7 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("compare", "Compare samplers and parallelisms on one study."),
     "sites": Verb("sites", "List the known sites, or show one."),
     "login": Verb("login", "Log in to a remote site once, for all later connections."),
+    "doctor": Verb("doctor", "Look at this installation, a site or a study, and say what to do."),
     "schema": Verb("schema", "Print the JSON Schema of study.yaml."),
 }
 """Each verb is the function of that name in ``orchestrator.cli.<module>``."""

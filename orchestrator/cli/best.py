@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,8 +43,10 @@ def best(
         raise UsageError(f"study {record.name!r} has no complete trial yet", hint="see `survey status`")
     if export is not None:
         with told_in_words(export):
-            for rank, trial in enumerate(chosen, start=1):
-                _copy(record, trial, export / f"{rank:02d}-trial-{trial.number:05d}")
+            places = [export / f"{rank:02d}-trial-{trial.number:05d}" for rank, trial in enumerate(chosen, start=1)]
+            for trial, place in zip(chosen, places, strict=True):
+                _write_facts(record, trial, place)
+            asyncio.run(_copy_artifacts(Path(record.root), list(zip(chosen, places, strict=True))))
         message(f"exported {len(chosen)} trial{'s' if len(chosen) > 1 else ''} to {export}")
     if as_json:
         emit_json({"study": record.name, "best": [dataclasses.asdict(trial) for trial in chosen]})
@@ -56,8 +61,8 @@ def best(
         typer.echo(f"  {trial.directory}")
 
 
-def _copy(record: StudyRecord, trial: TrialRecord, place: Path) -> None:
-    """Copy what is known of a trial, and what it left, into ``place``."""
+def _write_facts(record: StudyRecord, trial: TrialRecord, place: Path) -> None:
+    """Write what is known of a trial into ``place``."""
     place.mkdir(parents=True, exist_ok=True)
     facts = {
         "study": record.name,
@@ -68,8 +73,23 @@ def _copy(record: StudyRecord, trial: TrialRecord, place: Path) -> None:
         "info": trial.info,
     }
     (place / "trial.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    artifacts = Path(trial.directory) / "artifacts"
-    if artifacts.is_dir():
-        shutil.copytree(artifacts, place / "artifacts", dirs_exist_ok=True)
-    else:
-        message(f"trial {trial.number} kept no artefacts (see `keep:` in study.yaml)")
+
+
+async def _copy_artifacts(root: Path, places: Sequence[tuple[TrialRecord, Path]]) -> None:
+    """Copy what trials left into a folder of each; from a site that is out of sight, through its transport."""
+    from orchestrator.config.site import load_site
+    from orchestrator.jobs.fetch import far_site, fetch_tree, is_far
+    from orchestrator.search.layout import StudyFolder
+
+    file = StudyFolder(root).site
+    site = load_site(file) if file.is_file() else None
+    async with contextlib.AsyncExitStack() as stack:
+        far = (await stack.enter_async_context(far_site(site)))[0] if site is not None and is_far(site) else None
+        for trial, place in places:
+            source, target = Path(trial.directory) / "artifacts", place / "artifacts"
+            if far is not None:
+                found = bool(await fetch_tree(far, str(source), target))
+            elif found := source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            if not found:
+                message(f"trial {trial.number} kept no artefacts (see `keep:` in study.yaml)")

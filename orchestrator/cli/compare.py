@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.manners import hold_threads
 from orchestrator.cli.output import console, emit_json, message, state
-from orchestrator.cli.run import drive
+from orchestrator.cli.run import YesOption, drive
 from orchestrator.cli.target import JsonOption, RootOption
 from orchestrator.errors import UsageError
 
@@ -29,14 +29,13 @@ def compare(
     site: Annotated[str, typer.Option("--site", help="A site's name or a site file.")] = "local",
     draw_only: Annotated[bool, typer.Option("--draw-only", help="Run nothing; draw what is there.")] = False,
     as_json: JsonOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Run what is left of a comparison, then write its figure (PNG, SVG), table and HTML report."""
     from orchestrator.config.comparison import Comparison
     from orchestrator.config.site import load_site
     from orchestrator.config.study import Study
     from orchestrator.search.comparison import ComparisonDriver, arm_study, recorded
-    from orchestrator.search.layout import StudyFolder
-    from orchestrator.search.rehearsal import examine
 
     plan = Comparison.load(comparison)
     origin = comparison.resolve().parent
@@ -47,12 +46,19 @@ def compare(
         results = recorded(plan, folder)
     else:
         hold_threads()
+        from orchestrator.cli.consent import announce
+        from orchestrator.cli.forecast import forecast, total
         from orchestrator.cli.live import make_display
         from orchestrator.cli.tally import Tally
 
         profile = load_site(site)
-        for arm in plan.arms():
-            examine(arm_study(study, arm), profile, StudyFolder(folder / arm.label))
+        found = [forecast(arm_study(study, arm), profile, root=folder, origin=study_path.parent) for arm in plan.arms()]
+        for one in found:
+            one.refuse()
+        if profile.scheduler != "local":
+            cost, new = total([one.cost for one in found]), any(one.new for one in found)
+            headline = f"{plan.name} on {profile.name}: {len(found)} arms, {cost.trials} trials to come"
+            announce([headline], cost, ask=new and not yes)
         goal = study.targets[0]
         expected = {arm.label: arm.trials for arm in plan.arms()}
         tally = Tally(goal.metric, maximize=goal.direction == "maximize", expected=expected)

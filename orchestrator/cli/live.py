@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from orchestrator.cli.tally import Tally, name_of, span
+from orchestrator.cli.tally import Tally, span
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -146,7 +146,22 @@ class Table:
             ProgressBar(total=max(1, self._tally.total), completed=self._tally.done, width=32),
             Text(self._tally.summary() + _ahead(self._tally)),
         )
-        return Group(*[Text(line) for line in list(self._recent)], table, grid)
+        notices = [Text(line, style="yellow") for line in _notices(self._tally, now)]
+        return Group(*[Text(line) for line in list(self._recent)], table, *notices, grid)
+
+
+def _notices(tally: Tally, now: float) -> list[str]:
+    """What a person should know for as long as it lasts."""
+    lines = [_waits(name, words) for name, words in list(tally.stuck.items())[:_RECENT]]
+    if tally.stop is not None and tally.stop > now:
+        lines.append(
+            f"the site stops in {span(tally.stop - now)}: jobs that would run into that are held until it is over"
+        )
+    return lines
+
+
+def _waits(name: str, words: str) -> str:
+    return f"trial {name}: waits for something that may never come: {words}"
 
 
 def _ahead(tally: Tally) -> str:
@@ -155,7 +170,7 @@ def _ahead(tally: Tally) -> str:
 
 def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbose: bool) -> str:
     """The event in words; empty if it is not worth a line."""
-    name = name_of(event, arm)
+    name = tally.name(event, arm)
     message = str(event.get("message") or "")
     match event["event"]:
         case "started":
@@ -168,7 +183,9 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
         case "retry":
             return f"trial {name}: again after {event['verdict']}: {message}"
         case "state" if event.get("stuck"):
-            return f"trial {name}: waits for something that may never come: {event['word']} {message}"
+            return _waits(name, f"{event['word']} {message}".rstrip())
+        case "waiting" | "held" if not tally.is_news(event, arm):
+            return ""
         case "waiting" | "held" | "trouble" | "changed":
             return f"{event['event']}: {message}"
         case "suspect":

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.output import message
 from orchestrator.cli.target import RootOption, find_folder
 from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.config.site import Site
+    from orchestrator.model import Attempt
 
 __all__ = ["logs"]
 
@@ -26,7 +32,9 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each file.", min=1)] = _TAIL,
 ) -> None:
     """Show the last lines of a trial's stdout, stderr and job log, and where they lie."""
-    from orchestrator.search.layout import trial_key, trial_number
+    from orchestrator.config.site import load_site
+    from orchestrator.jobs.fetch import is_far
+    from orchestrator.search.layout import StudyFolder, trial_key, trial_number
     from orchestrator.search.reader import trial_directory
     from orchestrator.store.ledger import Ledger
 
@@ -44,6 +52,10 @@ def logs(
     ended = chosen.outcome
     words = f"{ended.verdict} {ended.reason}".rstrip() if ended is not None else f"in flight as {chosen.job_id or '-'}"
     message(f"trial {trial}, attempt {chosen.number} of {len(attempts)}: {words}")
+    site = load_site(StudyFolder(folder).site) if StudyFolder(folder).site.is_file() else None
+    if site is not None and is_far(site):
+        asyncio.run(_show_from_afar(site, folder, chosen, lines))
+        return
     place = Path(ended.directory) if ended is not None and ended.directory else trial_directory(folder, chosen)
     shown = [name for name in _FILES if _show(place / name, lines)]
     if not shown:
@@ -54,8 +66,27 @@ def _show(path: Path, lines: int) -> bool:
     """Print the last lines of a file; whether it has any."""
     if not path.is_file() or not path.stat().st_size:
         return False
-    message(f"==> {path} <==")
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in deque(file, maxlen=lines):
-            typer.echo(line.rstrip("\n"))
+        _print(str(path), file, lines)
     return True
+
+
+def _print(name: str, content: Iterable[str], lines: int) -> None:
+    message(f"==> {name} <==")
+    for line in deque(content, maxlen=lines):
+        typer.echo(line.rstrip("\n"))
+
+
+async def _show_from_afar(site: Site, folder: Path, attempt: Attempt, lines: int) -> None:
+    """The same, of a site whose files are had through its transport."""
+    from orchestrator.jobs.fetch import far_site, fetch_tails
+    from orchestrator.search.reader import trial_directory
+
+    async with far_site(site) as (transport, there):
+        known = attempt.outcome.directory if attempt.outcome is not None else ""
+        place = known or str(trial_directory(folder, attempt, user=there.user, home=there.home))
+        tails = await fetch_tails(transport, place, _FILES)
+    for name, tail in tails.items():
+        _print(f"{site.transport.host}:{place}/{name}", tail.decode("utf-8", "replace").splitlines(), lines)
+    if not tails:
+        message(f"nothing was printed; its files are in {site.transport.host}:{place}")

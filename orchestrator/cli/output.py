@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 JSON_VERSION = 1
+_NARROWEST = 20  # characters below which folded words are harder to read than cut lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +132,14 @@ def emit_json(data: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write aligned columns to stdout; they are never cut, wherever stdout goes."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, fold: bool = False) -> None:
+    """Write aligned columns to stdout; they are never cut, wherever stdout goes.
+
+    Parameters
+    ----------
+    fold : bool
+        Whether the last column, of words for people, goes on in a further line where a terminal is too narrow.
+    """
     from rich.cells import cell_len
 
     widths = [max(cell_len(row[column]) for row in (header, *rows)) for column in range(len(header))]
@@ -140,5 +149,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return "  ".join(padded).rstrip()
 
     typer.echo(_styled(line(header), sys.stdout, bold=True), color=True)
+    left = sum(width + 2 for width in widths[:-1])
+    room = shutil.get_terminal_size().columns - left if fold and sys.stdout.isatty() else 0
     for row in rows:
-        typer.echo(line(row))
+        words = textwrap.wrap(row[-1], room) if room >= _NARROWEST else [row[-1]]
+        for number, part in enumerate(words or [""]):
+            typer.echo(line((*(row[:-1] if not number else [""] * (len(row) - 1)), part)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
+from orchestrator.cli.login import AcceptOption, accepting
 from orchestrator.cli.manners import hold_threads
 from orchestrator.cli.output import console, emit_json, state
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, load_target
@@ -23,11 +24,12 @@ from orchestrator.store.atomic import told_in_words
 if TYPE_CHECKING:
     from orchestrator.store.record import StudyRecord, TrialRecord
 
-__all__ = ["best_before", "drive", "goals", "print_result", "resume", "run"]
+__all__ = ["YesOption", "best_before", "drive", "goals", "print_result", "resume", "run"]
 
 Result_co = TypeVar("Result_co", covariant=True)
 
 _SiteOption = Annotated[str, typer.Option("--site", help="A site's name (`survey sites`) or a site file.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
 
 
 def run(
@@ -35,24 +37,31 @@ def run(
     root: RootOption = Path("runs"),
     site: _SiteOption = "",
     as_json: JsonOption = False,
+    yes: YesOption = False,
+    accept_host_key: AcceptOption = "",
 ) -> None:
     """Run a study, or go on with it.
 
+    On a cluster the cost is said first, and at a terminal asked about, unless it was agreed to before.
     Interrupt once to end after the trials in flight; twice to leave their jobs running and end at once.
     Running it again takes up what was left, in either case.
     """
     hold_threads()
+    from orchestrator.cli.consent import announce
+    from orchestrator.cli.forecast import forecast
     from orchestrator.cli.live import make_display
     from orchestrator.cli.tally import Tally
     from orchestrator.config.site import load_site
     from orchestrator.search.driver import StudyDriver
-    from orchestrator.search.rehearsal import examine
 
     target = load_target(study, root)
-    profile = load_site(site or target.site or "local")
+    profile = accepting(load_site(site or target.site or "local"), accept_host_key)
     goal = target.study.targets[0]
     folder = StudyFolder((target.root / target.study.name).resolve())
-    examine(target.study, profile, folder)
+    found = forecast(target.study, profile, root=target.root, origin=target.origin)
+    found.refuse()
+    if profile.scheduler != "local":
+        announce([found.headline], found.cost, ask=found.new and not yes)
     tally = Tally(goal.metric, maximize=goal.direction == "maximize", best=best_before(folder))
     try:
         with make_display(console(), tally, verbosity=state().verbosity) as display:
@@ -69,10 +78,14 @@ def run(
 
 
 def resume(
-    study: StudyArgument = "", root: RootOption = Path("runs"), site: _SiteOption = "", as_json: JsonOption = False
+    study: StudyArgument = "",
+    root: RootOption = Path("runs"),
+    site: _SiteOption = "",
+    as_json: JsonOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Go on with a study that was begun: the latest one, or the one that is named; the same as `survey run` of it."""
-    run(study, root, site, as_json)
+    run(study, root, site, as_json, yes)
 
 
 def best_before(folder: StudyFolder) -> tuple[str, float] | None:

@@ -20,7 +20,7 @@ def sites(
     name: Annotated[str, typer.Argument(help="Show this one: a name, or a path ending in .yaml.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """List the known sites, or show one with all that is set by default."""
+    """List the known sites, or show one: each value, and whether it is documented, assumed or set by default."""
     from orchestrator.config.site import load_site
 
     if name:
@@ -55,7 +55,9 @@ def sites(
         )
     else:
         print_table(
-            ("site", "scheduler", "description"), [(site.name, site.scheduler, site.description) for site in found]
+            ("site", "scheduler", "description"),
+            [(site.name, site.scheduler, site.description) for site in found],
+            fold=True,
         )
     for one in broken:
         error(one)

@@ -15,7 +15,7 @@ from orchestrator.cli.tally import span
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 
 if TYPE_CHECKING:
-    from orchestrator.store.record import StudyRecord
+    from orchestrator.store.record import StudyRecord, TrialRecord
 
 __all__ = ["clock_time", "status"]
 
@@ -28,7 +28,7 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
     if as_json:
         emit_json({"study": record.to_json()})
         return
-    counts = {word: sum(trial.state == word for trial in record.trials) for word in _WORDS}
+    counts = {word: sum(_word(trial) == word for trial in record.trials) for word in _WORDS}
     shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no trials yet"
     now = time.time()
     typer.echo(f"{record.name} on {record.site}: {record.state}{': ' + record.message if record.message else ''}")
@@ -52,6 +52,9 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
                 for trial in running
             ],
         )
+    for trial in running:
+        if trial.reason:
+            typer.echo(f"trial {trial.number} waits for something that may never come: {trial.reason}")
     failed = [trial for trial in record.trials if trial.state == "failed"]
     for trial in failed[-_FAILURES:]:
         typer.echo(f"trial {trial.number} failed: {trial.verdict}: {trial.reason}")
@@ -59,9 +62,14 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
         message(f"survey resume {record.root} goes on with it")
 
 
-_WORDS = ("complete", "pruned", "failed", "running", "waiting")
+_WORDS = ("complete", "pruned", "failed", "running", "not submitted yet", "waiting")
 _FAILURES = 5
 _LATEST = 20
+
+
+def _word(trial: TrialRecord) -> str:
+    """A trial's state; one that a driver has begun is not running before its job is there."""
+    return "not submitted yet" if trial.state == "running" and not trial.job_id else trial.state
 
 
 def _ahead(record: StudyRecord) -> str:

@@ -12,12 +12,13 @@ __all__ = ["Row", "Tally", "name_of", "span"]
 
 @dataclass(slots=True)
 class Row:
-    """A trial in flight."""
+    """A trial in flight; ``stuck`` are the scheduler's words for why its job may never start."""
 
     since: float
     state: str = "submitting"
     job: str = ""
     last: str = ""
+    stuck: str = ""
 
 
 class Tally:
@@ -33,6 +34,11 @@ class Tally:
         Trials of each arm of a comparison, so that the end in sight is the whole comparison's.
     best : tuple of str and float, optional
         The best trial of earlier runs.
+
+    Attributes
+    ----------
+    stop : float or None
+        The stop of the site that holds jobs back.
     """
 
     def __init__(
@@ -47,6 +53,9 @@ class Tally:
         self.running: dict[str, Row] = {}
         self.done = 0
         self.failed = 0
+        self.stop: float | None = None
+        self._names: dict[str, str] = {}
+        self._said: dict[tuple[str, str], str] = {}
         self._maximize = maximize
         self._expected = dict(expected or {})
         self._best = best
@@ -63,7 +72,7 @@ class Tally:
 
     def take(self, event: Mapping[str, Any], arm: str = "") -> bool:
         """Count one event; whether it is a trial that is the best so far."""
-        name = name_of(event, arm)
+        name = self.name(event, arm)
         row = self.running.get(name)
         match event["event"]:
             case "started":
@@ -71,16 +80,22 @@ class Tally:
                 self.done += int(event["done"])
             case "planned" | "found":
                 self.running[name] = Row(since=event["time"])
+                self._names[f"{arm}:{event['tag']}"] = name
                 self._widest = max(self._widest, len(self.running))
                 if event["event"] == "planned":
                     self._planned.setdefault(name, event["time"])
             case "submitted" if row is not None:
                 row.state, row.job = "queued", event["job_id"]
+            case "held":
+                self.stop = event["until"]
+                if row is not None:
+                    row.state = "held"
             case "state" if row is not None:
                 row.state = event["word"] or event["state"]
                 row.last = event["message"] or row.last
+                row.stuck = f"{row.state} {event['message']}".rstrip() if event.get("stuck") else ""
             case "progress" if row is not None:
-                row.state, row.last = "running", f"step {event['step']}: {event['value']:.4g}"
+                row.state, row.last, row.stuck = "running", f"step {event['step']}: {event['value']:.4g}", ""
             case "ended" if event.get("message"):
                 self._reasons[name] = str(event["message"])
             case "told":
@@ -104,6 +119,23 @@ class Tally:
             return True
         return False
 
+    def name(self, event: Mapping[str, Any], arm: str) -> str:
+        """Name of the trial that an event is about: by its number, its key or the tag of its attempt."""
+        return name_of(event, arm) or self._names.get(f"{arm}:{event.get('tag', '')}", "")
+
+    def is_news(self, event: Mapping[str, Any], arm: str) -> bool:
+        """Whether its message was not the latest of its kind: many trials wait for the same thing."""
+        kind, message = (arm, event["event"]), str(event.get("message") or "")
+        if self._said.get(kind) == message:
+            return False
+        self._said[kind] = message
+        return True
+
+    @property
+    def stuck(self) -> dict[str, str]:
+        """Trials whose jobs wait for something that may never come, and the scheduler's words for it."""
+        return {name: row.stuck for name, row in list(self.running.items()) if row.stuck}
+
     def why(self, name: str, event: Mapping[str, Any]) -> str:
         """Verdict and reason of a trial without a value; the reason is said once."""
         reason = self._reasons.pop(name, "")
@@ -120,8 +152,10 @@ class Tally:
     def in_flight(self) -> str:
         """Say what is in flight: ``3 in flight (2 queued, 1 running)``."""
         rows = list(self.running.values())
-        states = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).items())
-        return f"{len(rows)} in flight ({states})"
+        states = [f"{count} {state}" for state, count in Counter(row.state for row in rows).items()]
+        if stuck := self.stuck:
+            states.append(f"{len(stuck)} stuck")
+        return f"{len(rows)} in flight ({', '.join(states)})"
 
     def summary(self) -> str:
         """Say how far it is."""
@@ -131,10 +165,15 @@ class Tally:
 
 
 def name_of(event: Mapping[str, Any], arm: str) -> str:
-    """The trial that an event is about, as people call it: its number, after its arm if there are several."""
+    """The trial that an event is about, as people call it: its number, after its arm if there are several.
+
+    Empty where the event names neither number nor key.
+    """
     number = event.get("number")
     if number is None:
         key = str(event.get("key", ""))
+        if not key:
+            return ""
         head = key.split("/", 1)[0]
         number = int(head) if head.isdigit() else key
     return f"{arm}:{number}" if arm else str(number)

@@ -176,6 +176,7 @@ class Session:
                 grace=self.site.grace,
             ),
             may_query=self._may_query,
+            count_history=self._throttle.spent,
             on_output=self._maintenance.read,
             on_trouble=lambda words: self._tell("trouble", message=words),
         )
@@ -196,6 +197,9 @@ class Session:
             guard=self._guard,
             tell=self._tell,
         )
+        if self.site.status_banner is not None:
+            # A stop that is announced already holds for the first submit, too; any look-up shows the announcement.
+            await self._finder.find("announcement", self.clock.now())
         self._watcher.start()
         return self
 

@@ -27,7 +27,7 @@ Kind: TypeAlias = Literal["submits", "queries"]
 _MINUTE = 60.0
 _TRIES = 20
 _TRY_PAUSE = 0.05
-_ROOM_PAUSE = 15.0
+_ROOM_PAUSE = 5.0
 
 
 def shared_folder(site: Site) -> Path:
@@ -80,6 +80,14 @@ class Throttle:
         pause, _ = await self._take("queries", count=commands)
         return pause
 
+    async def spent(self, commands: int = 1) -> None:
+        """Count queries that cannot wait: those that must follow upon an answer, such as of history."""
+
+        def act(state: dict[str, Any]) -> None:
+            state.setdefault("queries", []).extend([self._clock.now()] * commands)
+
+        await self._transaction(act)
+
     def enter(self, job: str, tag: str) -> None:
         """Count ``job``, which carries the attempt ``tag``, as in the queue."""
         self._jobs.setdefault(job, set()).add(tag)
@@ -122,8 +130,9 @@ class Throttle:
             if jobs and room is not None:
                 others = sum(int(entry["jobs"]) for entry in state["drivers"].values())
                 if others + self.queued + len(jobs) > max(room, len(jobs)):
-                    words = f"{others + self.queued} jobs of yours are in the queue, the site takes {room}"
-                    answer = (_ROOM_PAUSE, words)
+                    there = others + self.queued
+                    words = f"{there} job{'s' * (there != 1)} of yours {'is' if there == 1 else 'are'} in the queue"
+                    answer = (_ROOM_PAUSE, f"{words}, the site takes {room}")
                     return
             if len(times) >= most:
                 wait = times[-most] + span - now

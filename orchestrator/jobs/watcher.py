@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from orchestrator import agent
 from orchestrator.clock import Clock
 from orchestrator.errors import SurveyError
 from orchestrator.jobs.collect import Remains
@@ -37,6 +38,10 @@ _Answers: TypeAlias = dict[str, JobStatus]  # by tag: the attempts of a packed j
 
 async def _always() -> float:
     return 0.0
+
+
+async def _uncounted() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,8 @@ class Watcher:
     ----------
     may_query : callable
         Asked before each query: 0 if it may go, else the seconds until it may be asked for again.
+    count_history : callable
+        Called before each query of history: it follows upon an answer and cannot wait, but counts.
     on_output : callable
         Called with what each query printed, for announcements in it.
     on_trouble : callable
@@ -120,6 +127,7 @@ class Watcher:
         cadence: Cadence,
         *,
         may_query: Callable[[], Awaitable[float]] = _always,
+        count_history: Callable[[], Awaitable[None]] = _uncounted,
         on_output: Callable[[str], None] = lambda _text: None,
         on_trouble: Callable[[str], None] = lambda _words: None,
     ) -> None:
@@ -128,6 +136,7 @@ class Watcher:
         self._clock = clock
         self._cadence = cadence
         self._may_query = may_query
+        self._count_history = count_history
         self._on_output = on_output
         self._on_trouble = on_trouble
         # Over a connection that carries one command at a time the query travels with the look.
@@ -296,6 +305,8 @@ class Watcher:
 
     def _is_unexplained(self, watched: Watched, report: Mapping[str, Any]) -> bool:
         """Whether to wait for the scheduler's word: a signal from outside is a timeout, a requeue, a cancel..."""
+        if report.get("message") == agent.CANCELLED:
+            return False  # we asked for it, and the job goes on for the attempts beside it
         return report.get("cause") == "signalled" and watched.job_id is not None and not _explains(watched.end)
 
     def _remains(self, watched: Watched, report: Mapping[str, Any] | None, result: Any) -> Remains:
@@ -327,6 +338,7 @@ class Watcher:
         command = self._scheduler.history(ids, since)
         if command is None:
             return
+        await self._count_history()
         past = self._scheduler.parse_history(await self._transport.run(command), ids)
         for watched in open_ends:
             status = _own(watched, past[watched.job_id or ""])

@@ -60,7 +60,12 @@ def start(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> Ran:
     """Wait for ``survey``."""
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"survey does not end: {out}{err}") from None
     return Ran(process.returncode, out, err)
 
 

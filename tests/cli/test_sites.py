@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 from typing import TYPE_CHECKING
 
 import pytest
+from little_study import SURVEY, environment
 from survey_command import Survey, command
 
 from orchestrator.config.site import load_site
@@ -55,3 +64,33 @@ def test_a_misspelt_site_is_answered_with_the_near_one(survey: Survey) -> None:
     ran = survey("sites", "locla")
     assert ran.code == 2
     assert 'did you mean "local"?' in ran.err
+
+
+def test_each_value_of_a_site_says_how_far_it_can_be_trusted(survey: Survey) -> None:
+    shown = survey("sites", "wisteria-aquarius").out.splitlines()
+    marks = {line.partition("#")[0].strip(): line.partition("# ")[2] for line in shown if "  # " in line}
+    assert marks["scheduler: pjm"] == "documented"
+    assert marks["group_required: true"] == "assumed"
+    assert marks["settle: 120.0"] == "default"
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_list_of_sites_fits_a_terminal_and_loses_no_word(survey: Survey, tmp_path: Path, columns: int) -> None:
+    listed = json.loads(survey("sites", "--json").out)["sites"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with subprocess.Popen(
+        [*SURVEY, "sites"], cwd=tmp_path, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal's other end any more
+            while part := os.read(ours, 65536):
+                seen += part
+    os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", seen.decode()).splitlines()
+    assert max(len(line) for line in lines) <= columns
+    words = " ".join(" ".join(lines).split())
+    for site in listed:
+        assert site["description"].split()[-1] in words
+        assert sum(line.startswith(f"{site['name']} ") for line in lines) == 1

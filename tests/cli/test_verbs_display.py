@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from time import time as now
 from typing import Any
 
 import pytest
@@ -98,6 +99,42 @@ def test_a_job_that_may_never_start_is_told_and_a_quiet_user_hears_nothing() -> 
     told_so = lines(Tally("loss", maximize=False), *asked(0, 0.0), stuck)
     assert told_so == ["trial 0: waits for something that may never come: PD BadConstraints"]
     assert lines(Tally("loss", maximize=False), *asked(0, 0.0), stuck, verbosity=-1) == []
+
+
+def test_jobs_that_are_held_for_the_same_reason_are_told_once() -> None:
+    tally = Tally("loss", maximize=False)
+    held = [(9.0, "held", {"tag": f"t0000{number}", "until": 900.0, "message": "the site stops"}) for number in (0, 1)]
+    full = [(9.0, "waiting", {"tag": f"t0000{number}", "message": f"{word} jobs"}) for number, word in enumerate("224")]
+    planned = [asked(number, 0.0)[0] for number in (0, 1)]
+    assert lines(tally, *planned, *held, *full) == ["held: the site stops", "waiting: 2 jobs", "waiting: 4 jobs"]
+    assert tally.in_flight() == "2 in flight (2 held)"
+
+
+def test_a_table_keeps_in_view_what_a_person_should_know() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=150, record=True)
+    tally = Tally("loss", maximize=False)
+    table = Table(screen, tally)
+    stuck = {"key": "00000", "state": "queued", "word": "Q", "message": "Can Never Run", "stuck": True}
+    story = [*asked(0, 0.0), *asked(1, 0.0), (2.0, "state", stuck)]
+    story.append((3.0, "held", {"tag": "t00001", "until": now() + 7200.0, "message": "the site stops"}))
+    # What came later does not push it out of sight.
+    story += [(4.0, "trouble", {"message": f"trouble {number}"}) for number in range(20)]
+    for when, event, fields in story:
+        table.show({"time": when, "event": event, **fields})
+
+    def shown() -> str:
+        screen.print(table._render())
+        return screen.export_text()
+
+    text = shown()
+    assert "trial 0: waits for something that may never come: Q Can Never Run" in text
+    assert "the site stops in 2.0 h: jobs that would run into that are held" in text
+    assert tally.in_flight() == "2 in flight (1 Q, 1 held, 1 stuck)"
+    running = {"key": "00000", "state": "running", "word": "R", "message": "", "stuck": False}
+    table.show({"time": 5.0, "event": "state", **running})
+    table.show({"time": 5.0, "event": "held", "tag": "t00001", "until": now() - 1.0, "message": "the site stops"})
+    assert "never come" not in shown()
+    assert "the site stops in" not in shown()
 
 
 class Screen(io.StringIO):

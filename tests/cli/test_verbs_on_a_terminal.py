@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import struct
 import subprocess
-import termios
 from pathlib import Path
 
 import pytest
 from little_study import SURVEY, environment, run, write_study
-
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def on_a_terminal(folder: Path, *words: str, **more: str) -> tuple[int, str, str]:
-    """Run ``survey`` with a terminal for its messages; its exit code, its stdout, all that the terminal got."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    with subprocess.Popen(
-        [*SURVEY, *words],
-        cwd=folder,
-        env=environment(**{"TERM": "xterm-256color", **more}),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        seen = b""
-        # EIO is how Linux says that nobody has the terminal's other end any more.
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:
-                break
-            if not part:
-                break
-            seen += part
-        os.close(ours)
-        assert process.stdout is not None
-        out = process.stdout.read()
-    return process.returncode, out, seen.decode()
+from terminal import CONTROL, on_a_terminal
 
 
 def test_a_terminal_gets_a_live_table_that_leaves_one_line(tmp_path: Path) -> None:

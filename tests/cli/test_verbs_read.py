@@ -192,7 +192,7 @@ def test_check_prints_the_script_and_the_cost_and_writes_nothing(
     assert ran.out.startswith("#!/bin/bash\n#SBATCH")
     assert "toy on mine: queue gpu, 4 trials, 2 at once" in ran.err
     assert "at most 4.0 GPU-hours" in ran.err
-    assert "warning: sbatch is not on PATH here" in ran.err
+    assert "not checked: sbatch, squeue, scancel are not on PATH here: is this a login node of mine?" in ran.err
     assert "warning: command 'no-such-program' is not on PATH here" in ran.err
     assert ran.err.endswith("nothing was submitted\n")
     found = json.loads(survey("check", str(tmp_path / "study.yaml"), "--site", str(site), "--json").out)

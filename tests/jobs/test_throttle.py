@@ -6,13 +6,15 @@ import asyncio
 import json
 import stat
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from world import World, world
 
-from orchestrator.config.site import Limits
+from orchestrator import resources
+from orchestrator.config.site import Limits, load_site
 from orchestrator.jobs.throttle import Throttle, shared_folder
 from orchestrator.model import Job
 from orchestrator.simulate.clock import VirtualClock, run_virtual
@@ -60,6 +62,91 @@ def test_a_look_up_of_many_commands_counts_as_many_queries(tmp_path: Path) -> No
         assert await throttle.query() == pytest.approx(60.0)
         await asyncio.sleep(60.0)
         assert await throttle.query() == 0.0
+
+    play(body)
+
+
+def test_a_query_that_could_not_wait_is_made_up_for_by_the_next_ones(tmp_path: Path) -> None:
+    async def body() -> None:
+        limits = Limits(queries_per_minute=2)
+        one, other = (Throttle(limits, VirtualClock(), folder=tmp_path / "t") for _ in range(2))
+        assert await one.query() == 0.0
+        await one.spent(commands=2)
+        assert await other.query() == pytest.approx(60.0)
+        await asyncio.sleep(61.0)
+        assert await other.query() == 0.0
+
+    play(body)
+
+
+TAKER = """
+import asyncio, sys
+from pathlib import Path
+from orchestrator.clock import SystemClock
+from orchestrator.config.site import load_site
+from orchestrator.jobs.throttle import Throttle, shared_folder
+
+async def main():
+    site = load_site("shared")
+    throttle = Throttle(site.limits, SystemClock(), folder=shared_folder(site))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    got = {"submits": 0, "queries": 0}
+    while not (await throttle.submit({}))[0]:
+        got["submits"] += 1
+    while not await throttle.query():
+        got["queries"] += 1
+    print(got["submits"], got["queries"], flush=True)
+    sys.stdin.readline()
+
+asyncio.run(main())
+"""
+
+
+def test_two_processes_of_a_user_share_what_a_site_file_allows(clean_environment: Path) -> None:
+    sites = clean_environment / ".config" / "survey-orchestrator" / "sites"
+    sites.mkdir(parents=True)
+    text = "name: shared\nscheduler: slurm\nlimits: {submits_per_minute: 30, queries_per_minute: 7}\n"
+    (sites / "shared.yaml").write_text(text)
+    takers = [
+        subprocess.Popen([sys.executable, "-c", TAKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    shares = []
+    try:
+        for taker in takers:
+            assert taker.stdout is not None
+            assert taker.stdout.readline() == "ready\n"
+        for taker in takers:
+            assert taker.stdin is not None
+            taker.stdin.write("go\n")
+            taker.stdin.flush()
+        for taker in takers:
+            assert taker.stdout is not None
+            shares.append([int(count) for count in taker.stdout.readline().split()])
+    finally:
+        for taker in takers:
+            taker.communicate("over\n")
+    assert [sum(counts) for counts in zip(*shares, strict=True)] == [30, 7]
+
+
+def test_the_system_s_site_file_sets_the_caps_of_all_its_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = resources.folders("sites")[-1]
+    system = tmp_path / "etc"
+    system.mkdir()
+    caps = "limits: {queued: 4, submits_per_minute: 3, queries_per_minute: 1.5}\n"
+    (system / "slurm.yaml").write_text(f"name: slurm\nscheduler: slurm\nextends: slurm\n{caps}")
+    monkeypatch.setattr(resources, "folders", lambda _kind: (tmp_path / "own", system, shipped))
+    site = load_site("slurm")
+    assert site.limits == Limits(queued=4, submits_per_minute=3, queries_per_minute=1.5)
+    assert site.gpu_syntax == "--gpus-per-node={gpus}"
+
+    async def body() -> None:
+        throttle = Throttle(site.limits, VirtualClock(), folder=tmp_path / "t")
+        assert await grants(throttle, 120) == 6
+        tags = {f"job{number}": [f"t{number}"] for number in range(4)}
+        assert (await throttle.submit({"one": ["t"]}))[0] == 0.0
+        assert (await throttle.submit(tags))[1] == "1 job of yours is in the queue, the site takes 4"
 
     play(body)
 

@@ -1,0 +1,313 @@
+"""What a study will take of a site, and what stands in its way here; nothing is written and nothing submitted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import SurveyError, UsageError
+from orchestrator.jobs.placement import place
+from orchestrator.jobs.script import ScriptRequest, render, scheduler_options
+from orchestrator.jobs.staging import Library, attempt_directory
+from orchestrator.model import Resources
+from orchestrator.schedulers.base import SubmitRequest
+from orchestrator.schedulers.registry import make_scheduler
+from orchestrator.search.freeze import refuse_another
+from orchestrator.search.layout import StudyFolder, trial_key
+from orchestrator.search.reader import read_study
+from orchestrator.search.rehearsal import examine
+from orchestrator.store.lease import read_holder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from orchestrator.config.site import BatchOptions, Site
+    from orchestrator.config.study import Study
+    from orchestrator.jobs.placement import Placement
+
+__all__ = ["Cost", "Forecast", "forecast", "total"]
+
+# Changes of a begun study that can make it dearer than what its user has agreed to.
+_DEARER = ("trials:", "resources.", "batch.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """The most that the trials to come can take: each runs once, to its full walltime.
+
+    Attributes
+    ----------
+    trials : int
+        Those to come.
+    gpu_hours, node_hours : float or None
+        None where no walltime bounds them. A part of a node counts as the part where the site says how
+        large the node is, else as a whole one.
+    node_hours_packed : float or None
+        In place of ``node_hours`` if each job carries as many trials as fit.
+    """
+
+    trials: int
+    gpu_hours: float | None
+    node_hours: float | None
+    node_hours_packed: float | None
+
+    def __str__(self) -> str:
+        if self.gpu_hours is None or self.node_hours is None:
+            return "no walltime is set: the cost has no upper bound"
+        words = [f"{_amount(self.gpu_hours)} GPU-hours"] if self.gpu_hours else []
+        words.append(f"{_amount(self.node_hours)} node-hours")
+        packed = self.node_hours_packed
+        if packed is not None and packed < self.node_hours:
+            words.append(f"{_amount(packed)} if every job is full")
+        return f"at most {', '.join(words)} (each trial to its full walltime; a retry costs as much again)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What `forecast` found.
+
+    Attributes
+    ----------
+    script : str
+        The first job's.
+    headline : str
+        Study, site, queue, trials.
+    new : bool
+        Whether it can cost more than what was agreed to when it was last begun.
+    refusals : tuple of str
+        What `survey run` would refuse, whatever the machine.
+    elsewhere : str
+        Why this machine cannot be one that the site's jobs are submitted from; empty if it can.
+    unchecked, warnings : tuple of str
+        What cannot be known here, and what looks odd.
+    """
+
+    script: str
+    headline: str
+    cost: Cost
+    new: bool
+    refusals: tuple[str, ...]
+    elsewhere: str
+    unchecked: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def refuse(self, *, here: bool = True) -> None:
+        """Raise what stands in the way.
+
+        Parameters
+        ----------
+        here : bool
+            Whether the study is to run from this machine.
+
+        Raises
+        ------
+        UsageError
+            One line for each thing.
+        """
+        found = [*self.refusals, *([self.elsewhere] if here and self.elsewhere else [])]
+        if found:
+            raise UsageError(
+                "\n  ".join(found), hint="nothing was submitted; mend the site file or go to the right machine"
+            )
+
+
+def forecast(study: Study, site: Site, *, root: Path, origin: Path) -> Forecast:
+    """Choose the queue, render the first job's script, add up the cost, look at what this machine has.
+
+    Raises
+    ------
+    UsageError, ResumeMismatch
+        For what `orchestrator.search.rehearsal.examine` finds, and for a template that is wrong.
+    """
+    folder = StudyFolder((root / study.name).resolve())
+    _, planned = examine(study, site, folder)
+    batch = _anchored(study.batch, origin)
+    wish = study.resources
+    resources = Resources(gpus=wish.gpus, cpus=wish.cpus, memory=wish.memory, walltime=wish.walltime, nodes=wish.nodes)
+    placement = place(site, resources, batch, attempts=study.parallel)
+    work_root = site.resolved_work_root(root, study.name, group=site.group_of(batch))
+    left = max(0, planned - _finished(folder))
+    of = f"{left} of {planned} trials to come" if folder.begun else f"{planned} trials"
+    packed = f", {placement.pack} in one job" if placement.pack > 1 else ""
+    where = f"queue {placement.queue}" if placement.queue else "no queue"
+    refusals, elsewhere, unchecked = _obstacles(site, batch, folder, work_root)
+    return Forecast(
+        script=_script(study, site, batch, placement, work_root),
+        headline=f"{study.name} on {site.name}: {where}, {of}, {study.parallel} at once{packed}",
+        cost=_cost(left, site, placement, resources),
+        new=left > 0 and _is_new(study, site, folder),
+        refusals=refusals,
+        elsewhere=elsewhere,
+        unchecked=unchecked,
+        warnings=_oddities(study, origin) if site.transport.kind == "local" else (),
+    )
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Add up the costs of several studies."""
+
+    def added(values: Iterable[float | None]) -> float | None:
+        known = list(values)
+        return None if None in known else sum(value for value in known if value is not None)
+
+    return Cost(
+        trials=sum(cost.trials for cost in costs),
+        gpu_hours=added(cost.gpu_hours for cost in costs),
+        node_hours=added(cost.node_hours for cost in costs),
+        node_hours_packed=added(cost.node_hours_packed for cost in costs),
+    )
+
+
+def _amount(hours: float) -> str:
+    if hours >= 100:
+        return f"{hours:,.0f}"
+    return f"{hours:.1f}" if hours >= 1 or not hours else f"{hours:.2g}"
+
+
+def _anchored(batch: BatchOptions, origin: Path) -> BatchOptions:
+    """``batch`` with the path of its template made absolute, as the session does it."""
+    if batch.template is None or "/" not in batch.template:
+        return batch
+    return batch.model_copy(update={"template": str(origin / Path(batch.template).expanduser())})
+
+
+def _finished(folder: StudyFolder) -> int:
+    with contextlib.suppress(SurveyError):  # a record that cannot be read is the driver's to judge
+        return len(read_study(folder.root).finished) if folder.begun else 0
+    return 0
+
+
+def _is_new(study: Study, site: Site, folder: StudyFolder) -> bool:
+    if not folder.begun:
+        return True
+    if read_holder(folder.root, now=time.time())[1]:
+        return False  # it is running: the driver will refuse a second one
+    from orchestrator.config.site import load_site
+
+    with contextlib.suppress(SurveyError):
+        if load_site(folder.site).name == site.name:
+            return any(line.startswith(_DEARER) for line in refuse_another(study, folder))
+    return True
+
+
+def _cost(trials: int, site: Site, placement: Placement, resources: Resources) -> Cost:
+    if placement.walltime is None:
+        return Cost(trials=trials, gpu_hours=None, node_hours=None, node_hours_packed=None)
+    hours = placement.walltime / 3600.0
+    nodes = placement.nodes * _share_of_node(site, placement)
+    return Cost(
+        trials=trials,
+        gpu_hours=trials * hours * resources.gpus * resources.nodes,
+        node_hours=trials * hours * nodes,
+        node_hours_packed=math.ceil(trials / placement.pack) * hours * nodes,
+    )
+
+
+def _share_of_node(site: Site, placement: Placement) -> float:
+    """Which part of a node a job of a queue that cuts nodes takes: that of what it takes most of."""
+    rows = [row for row in site.queues if row.name == placement.queue and row.unit == placement.unit == "share"]
+    if len(rows) != 1:
+        return 1.0
+    takes = ((placement.gpus, rows[0].gpus_per_unit), (placement.cpus, rows[0].cores_per_unit))
+    shares = [took / has for took, has in (*takes, (placement.memory or 0, rows[0].memory_per_unit)) if has]
+    return min(1.0, max(shares, default=1.0))
+
+
+def _script(study: Study, site: Site, batch: BatchOptions, placement: Placement, work_root: str) -> str:
+    directories = tuple(attempt_directory(work_root, trial_key(number), 1) for number in range(placement.pack))
+    request = ScriptRequest(
+        tag=f"t{trial_key(0)}-rehearse",
+        directories=directories,
+        agent=Library(root=f"{work_root}/lib/version").agent,
+        python=site.interpreter,
+        study=study.name,
+        output_dir=directories[0],
+    )
+    return render(site, placement, batch, request)
+
+
+def _obstacles(
+    site: Site, batch: BatchOptions, folder: StudyFolder, work_root: str
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """What `run` would refuse, why this is not the site's machine, and what cannot be known here."""
+    refusals = []
+    if words := _unwritable(folder.root):
+        refusals.append(f"cannot write {folder.root}: {words}; choose a root folder that you may write to")
+    place_of_work = "" if site.work_root is None else f"its work root {work_root}"
+    if site.transport.kind != "local":
+        parts = ", ".join(filter(None, ("its commands", place_of_work, "the program of the trials")))
+        return tuple(refusals), "", (f"{site.name} is reached over ssh ({site.transport.host}): {parts}",)
+    programs = _programs(site, batch)
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing and len(missing) == len(programs):
+        # A study may be written and checked on a laptop: that this is not the site is no mistake in it.
+        elsewhere = f"{_listed(missing)} not on PATH here: is this a login node of {site.name}?"
+        return tuple(refusals), elsewhere, (place_of_work,) if place_of_work else ()
+    if missing:
+        refusals.append(f"{_listed(missing)} not on PATH here: see `commands` in the site file of {site.name}")
+    if place_of_work and (words := _unwritable(Path(work_root))):
+        refusals.append(
+            f"the work root {work_root} of site {site.name} cannot be written: {words};"
+            " see `work_root` in the site file" + (f" ({site.work_root_hint})" if site.work_root_hint else "")
+        )
+    return tuple(refusals), "", ()
+
+
+def _programs(site: Site, batch: BatchOptions) -> list[str]:
+    """The programs without which nothing goes: those that submit, query and cancel."""
+    if site.scheduler == "local":
+        return []
+    scheduler = make_scheduler(site.scheduler, scheduler_options(site, batch))
+    request = SubmitRequest(script="/job.sh", tag="t", directory="/")
+    commands = (scheduler.submit(request), scheduler.query(["1"]), scheduler.cancel(["1"]))
+    return list(dict.fromkeys(_program(command.argv) for command in commands))
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The program of a command line, behind an ``env NAME=VALUE``."""
+    if argv[0] != "env":
+        return argv[0]
+    return next((word for word in argv[1:] if "=" not in word), "env")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+
+
+def _unwritable(path: Path) -> str:
+    """Why ``path`` cannot be written, or made; empty if it can."""
+    near = path
+    while not os.path.lexists(near) and near != near.parent:
+        near = near.parent
+    if not near.is_dir():
+        return f"{near} is not a folder"
+    return "" if os.access(near, os.W_OK | os.X_OK) else f"you may not write to {near}"
+
+
+def _oddities(study: Study, origin: Path) -> tuple[str, ...]:
+    found = []
+    workdir = origin if study.workdir is None else origin / study.workdir
+    if not workdir.is_dir():
+        found.append(f"workdir {str(workdir)!r} is not a folder here")
+    container = study.batch.container
+    if container is not None:
+        # The program is the image's; only a plain path names an image that can be looked for.
+        if (
+            container.image.endswith(".sif")
+            and "://" not in container.image
+            and not (workdir / container.image).is_file()
+        ):
+            found.append(f"container image {container.image!r} is not there (from {workdir})")
+    elif not isinstance(study.command, str) and study.command:
+        program = study.command[0]
+        if "/" in program and not os.access(workdir / program, os.X_OK):
+            found.append(f"command {program!r} is not an executable file (from {workdir})")
+        elif "/" not in program and shutil.which(program) is None:
+            found.append(f"command {program!r} is not on PATH here; it must be in the jobs' environment")
+    return tuple(found)
