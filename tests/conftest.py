@@ -12,21 +12,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests marked slow too")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    system = os.environ.get("SURVEY_TEST_SYSTEM") == "1"
-    slow = config.getoption("--run-slow")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "system" in item.keywords and not system:
-            item.add_marker(
-                pytest.mark.skip(reason="set SURVEY_TEST_SYSTEM=1 to let the tests install and start servers")
-            )
-        if "slow" in item.keywords and not slow:
-            item.add_marker(pytest.mark.skip(reason="runs in `make test-slow`"))
-        if "system" in item.keywords:
+        if item.get_closest_marker("system"):
             # One worker has the machine's servers to itself: their packages, ports and state are one.
             item.add_marker(pytest.mark.xdist_group("system"))
     # The longest chain begins first, so that the other workers' tests run beside it.
-    items.sort(key=lambda item: "system" not in item.keywords)
+    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Skipped from here, all of them are one line of the summary.
+    if item.get_closest_marker("slow") and not item.config.getoption("--run-slow"):
+        pytest.skip("runs in `make test-slow`")
+    if item.get_closest_marker("system") and os.environ.get("SURVEY_TEST_SYSTEM") != "1":
+        pytest.skip("set SURVEY_TEST_SYSTEM=1 to let the tests install and start servers")
 
 
 @pytest.fixture(autouse=True)

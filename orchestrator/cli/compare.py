@@ -47,9 +47,9 @@ def compare(
     else:
         hold_threads()
         from orchestrator.cli.consent import announce
-        from orchestrator.cli.forecast import forecast, total
         from orchestrator.cli.live import make_display
         from orchestrator.cli.tally import Tally
+        from orchestrator.search.forecast import forecast, total
 
         profile = load_site(site)
         found = [forecast(arm_study(study, arm), profile, root=folder, origin=study_path.parent) for arm in plan.arms()]

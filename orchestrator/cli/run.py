@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -48,24 +49,30 @@ def run(
     """
     hold_threads()
     from orchestrator.cli.consent import announce
-    from orchestrator.cli.forecast import forecast
     from orchestrator.cli.live import make_display
     from orchestrator.cli.tally import Tally
-    from orchestrator.config.site import load_site
     from orchestrator.search.driver import StudyDriver
+    from orchestrator.search.forecast import dearest, forecast
+    from orchestrator.search.places import places_of
 
     target = load_target(study, root)
-    profile = accepting(load_site(site or target.site or "local"), accept_host_key)
+    places = [
+        dataclasses.replace(place, site=accepting(place.site, accept_host_key))
+        for place in places_of(target.study, target.origin, target.chosen(site))
+    ]
+    among = [place.site for place in places]
     goal = target.study.targets[0]
     folder = StudyFolder((target.root / target.study.name).resolve())
-    found = forecast(target.study, profile, root=target.root, origin=target.origin)
-    found.refuse()
-    if profile.scheduler != "local":
-        announce([found.headline], found.cost, ask=found.new and not yes)
+    found = [forecast(place.study, place.site, root=target.root, origin=target.origin, among=among) for place in places]
+    for one in found:
+        one.refuse()
+    if any(place.site.scheduler != "local" for place in places):
+        new = any(one.new for one in found)
+        announce([one.headline for one in found], dearest([one.cost for one in found]), ask=new and not yes)
     tally = Tally(goal.metric, maximize=goal.direction == "maximize", best=best_before(folder))
     try:
         with make_display(console(), tally, verbosity=state().verbosity) as display:
-            driver = StudyDriver(target.study, profile, target.root, origin=target.origin, on_event=display.show)
+            driver = StudyDriver(target.study, places, target.root, origin=target.origin, on_event=display.show)
             record, code = drive(driver, folder.root)
     except (TooManyFailures, Paused) as failure:
         with contextlib.suppress(SurveyError):  # what stopped the study says more than that it left no record

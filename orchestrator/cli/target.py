@@ -46,6 +46,10 @@ class Target:
     root: Path
     site: str | None = None
 
+    def chosen(self, site: str) -> str:
+        """The one site to run on, ``site`` if that is said; empty where the study's own sites are meant."""
+        return site or ("" if self.study.sites else self.site or "")
+
 
 def load_target(name: str, root: Path) -> Target:
     """The study that ``name`` means, to be run or resumed.

@@ -215,11 +215,13 @@ def _within(index: str, tasks: str) -> bool:
 
 def _listed(completion: Completion) -> list[JobStatus] | str:
     """Each ``job_list`` of a qstat document, or why it cannot be trusted."""
-    start = completion.stdout.find("<?xml")
+    start, last = completion.stdout.find("<?xml"), completion.stdout.rfind("</job_info>")
     if completion.returncode != 0 or start < 0:
         return evidence(completion)
+    # Wrappers may speak before and after the document; one that is cut off stays one that cannot be read.
+    end = len(completion.stdout) if last < 0 else last + len("</job_info>")
     try:
-        document = ET.fromstring(completion.stdout[start:].strip())  # noqa: S314 - from the site's own scheduler
+        document = ET.fromstring(completion.stdout[start:end].strip())  # noqa: S314 - from the site's own scheduler
     except ET.ParseError as error:
         return f"the XML of qstat cannot be read: {error}"
     if document.tag.rpartition("}")[2] != "job_info":

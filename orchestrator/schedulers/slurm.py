@@ -178,10 +178,13 @@ class Slurm(Scheduler):
                 continue
             names, first = (_PAST, "JobID|") if number else (_LIVE, "JOBID|")
             rows = _rows(completion, names, first)
-            if isinstance(rows, str) or any("?" in row for row in rows):
-                faults.append(rows if isinstance(rows, str) else "a line of the list cannot be read")
+            if isinstance(rows, str):
+                faults.append(rows)
                 continue
-            for row in rows:
+            if any("|" in row["?"] or row["?"][:1].isdigit() for row in rows if "?" in row):
+                faults.append("a line of the list cannot be read")
+            # A line without columns is no job's: a wrapper's last word.
+            for row in (row for row in rows if "?" not in row):
                 job_id, name = row["JobID"], row["JobName"]
                 if name in jobs and job_id not in jobs[name]:
                     jobs[name][job_id] = (_past_status if number else _live_status)(job_id, row)

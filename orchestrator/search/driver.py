@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -94,7 +94,7 @@ class StudyDriver:
         self._planned = 0
         self._in_a_row = 0
         self._reported: dict[int, float] = {}
-        self._reports: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[object]] = set()
         self._chronicle = Chronicle(
             self.folder,
             study,
@@ -193,7 +193,7 @@ class StudyDriver:
             except SurveyError as error:
                 state, problem, self._chronicle.message = "paused", error, error.message
             finally:
-                await asyncio.gather(*self._reports, return_exceptions=True)
+                await asyncio.gather(*self._chores, return_exceptions=True)
         self._event("paused" if problem else state, message=self._chronicle.message)
         record = await self._chronicle.publish(state, force=True)
         if problem is not None:
@@ -298,7 +298,7 @@ class StudyDriver:
         return self.study.trials if self._grid is None else min(self.study.trials, len(self._grid))
 
     async def _record(self, number: int, outcome: Outcome) -> None:
-        await asyncio.gather(*[task for task in self._reports if task.get_name() == str(number)])
+        await asyncio.gather(*[task for task in self._chores if task.get_name() == str(number)])
         values: list[float] | None = None
         if outcome.verdict is Verdict.SUCCEEDED:
             state, values = "complete", [outcome.metrics[item.metric] for item in self.study.targets]
@@ -311,9 +311,10 @@ class StudyDriver:
         await self._blocking(lambda: self._database.tell(number, state, values, attributes))
         self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict))
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
+        # The slot asks for its next trial first; these come after it.
         if values is not None:
-            await self._keeper.add(outcome.directory, values[0], self._fleet)
-        await self._chronicle.publish("running")
+            self._afterwards(self._keeper.add(outcome.directory, values[0], self._fleet))
+        self._afterwards(self._chronicle.publish("running"))
         limit = self.study.failures.stop_after
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
@@ -383,9 +384,12 @@ class StudyDriver:
 
     def _later(self, number: int, write: Callable[[], None]) -> None:
         """Write something of a running trial without making anybody wait; `_record` comes after it."""
-        task = asyncio.create_task(self._blocking(write), name=str(number))
-        self._reports.add(task)
-        task.add_done_callback(self._reports.discard)
+        self._afterwards(self._blocking(write), name=str(number))
+
+    def _afterwards(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
 
     def _event(self, name: str, **fields: Any) -> None:
         self._chronicle.event(name, **fields)

@@ -15,11 +15,11 @@ from orchestrator.config.study import Study
 from orchestrator.errors import ResumeMismatch, UsageError
 from orchestrator.jobs.session import Session
 from orchestrator.model import Attempt
+from orchestrator.search.forecast import examine, forecast
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
 from orchestrator.search.layout import StudyFolder
 from orchestrator.search.reader import read_study, studies_below, trial_directory
-from orchestrator.search.rehearsal import examine, rehearse
 from orchestrator.store.ledger import Ledger
 
 
@@ -128,7 +128,7 @@ def test_examining_writes_nothing_and_counts_the_grid(folder: StudyFolder, tmp_p
         examine(study(sampler="gird"), site(tmp_path), folder)
 
 
-def test_a_rehearsal_has_script_cost_and_warnings(tmp_path: Path) -> None:
+def test_a_forecast_has_script_and_cost_and_writes_nothing(tmp_path: Path) -> None:
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text(
         "name: cluster\nscheduler: slurm\n"
@@ -136,16 +136,10 @@ def test_a_rehearsal_has_script_cost_and_warnings(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     wish = study(resources={"gpus": 4, "walltime": "30m"}, command=["./train.sh"])
-    found = rehearse(
-        wish,
-        load_site(cluster),
-        root=tmp_path / "runs",
-        origin=tmp_path,
-        which=lambda name: f"/bin/{name}" * (name[0] != "/"),
-    )
+    found = forecast(wish, load_site(cluster), root=tmp_path / "runs", origin=tmp_path)
     assert "#SBATCH" in found.script
-    assert "gpu" in found.summary[0]
-    assert found.cost == {"trials": 4.0, "gpu_hours": 8.0, "node_hours": 2.0}
+    assert "queue gpu" in found.headline
+    assert (found.cost.trials, found.cost.gpu_hours, found.cost.node_hours) == (4, 8.0, 2.0)
     assert not (tmp_path / "runs").exists()
 
 

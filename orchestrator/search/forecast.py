@@ -18,10 +18,10 @@ from orchestrator.jobs.staging import Library, attempt_directory
 from orchestrator.model import Resources
 from orchestrator.schedulers.base import SubmitRequest
 from orchestrator.schedulers.registry import make_scheduler
-from orchestrator.search.freeze import refuse_another
+from orchestrator.search import space as space_tools
+from orchestrator.search.freeze import refuse_another, refuse_elsewhere
 from orchestrator.search.layout import StudyFolder, trial_key
 from orchestrator.search.reader import read_study
-from orchestrator.search.rehearsal import examine
 from orchestrator.store.lease import read_holder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.config.study import Study
     from orchestrator.jobs.placement import Placement
 
-__all__ = ["Cost", "Forecast", "forecast", "total"]
+__all__ = ["Cost", "Forecast", "dearest", "examine", "forecast", "total"]
 
 # Changes of a begun study that can make it dearer than what its user has agreed to.
 _DEARER = ("trials:", "resources.", "batch.")
@@ -117,19 +117,63 @@ class Forecast:
             )
 
 
-def forecast(study: Study, site: Site, *, root: Path, origin: Path) -> Forecast:
+def examine(study: Study, site: Site, folder: StudyFolder, *, among: Sequence[Site] = ()) -> tuple[Placement, int]:
+    """Find what would stop the study before its first trial, before anything of it is written.
+
+    Parameters
+    ----------
+    among : sequence of Site
+        All sites of the study, where there are several.
+
+    Returns
+    -------
+    placement, trials
+        Where a trial would run, and how many there will be.
+
+    Raises
+    ------
+    UsageError
+        An unknown sampler or option, a missing extra, a grid without end, no queue that fits.
+    ResumeMismatch
+        The folder holds another study, or this one has jobs in flight elsewhere.
+    """
+    from orchestrator.samplers import make_sampler
+
+    if folder.begun:
+        refuse_another(study, folder)
+        refuse_elsewhere(among or [site], folder)
+    grid = space_tools.grid(study.space) if study.sampler.name == "grid" else None
+    make_sampler(
+        study.sampler.name,
+        seed=study.sampler.seed,
+        startup_trials=study.sampler.startup_trials,
+        options=study.sampler.options,
+        space=space_tools.distributions(study.space),
+        grid=grid,
+    )
+    placement = place(site, _resources(study), study.batch, attempts=study.parallel)
+    return placement, study.trials if grid is None else min(study.trials, len(grid))
+
+
+def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Sequence[Site] = ()) -> Forecast:
     """Choose the queue, render the first job's script, add up the cost, look at what this machine has.
+
+    Parameters
+    ----------
+    study : Study
+        As it runs on this site.
+    among : sequence of Site
+        All sites of the study, where there are several.
 
     Raises
     ------
     UsageError, ResumeMismatch
-        For what `orchestrator.search.rehearsal.examine` finds, and for a template that is wrong.
+        For what `examine` finds, and for a template that is wrong.
     """
     folder = StudyFolder((root / study.name).resolve())
-    _, planned = examine(study, site, folder)
+    _, planned = examine(study, site, folder, among=among)
     batch = _anchored(study.batch, origin)
-    wish = study.resources
-    resources = Resources(gpus=wish.gpus, cpus=wish.cpus, memory=wish.memory, walltime=wish.walltime, nodes=wish.nodes)
+    resources = _resources(study)
     placement = place(site, resources, batch, attempts=study.parallel)
     work_root = site.resolved_work_root(root, study.name, group=site.group_of(batch))
     left = max(0, planned - _finished(folder))
@@ -149,6 +193,21 @@ def forecast(study: Study, site: Site, *, root: Path, origin: Path) -> Forecast:
     )
 
 
+def dearest(costs: Sequence[Cost]) -> Cost:
+    """The most that a study on several sites can take: all its trials on the site where each takes most."""
+
+    def most(values: Iterable[float | None]) -> float | None:
+        known = list(values)
+        return None if None in known else max(value for value in known if value is not None)
+
+    return Cost(
+        trials=costs[0].trials,
+        gpu_hours=most(cost.gpu_hours for cost in costs),
+        node_hours=most(cost.node_hours for cost in costs),
+        node_hours_packed=most(cost.node_hours_packed for cost in costs),
+    )
+
+
 def total(costs: Sequence[Cost]) -> Cost:
     """Add up the costs of several studies."""
 
@@ -162,6 +221,11 @@ def total(costs: Sequence[Cost]) -> Cost:
         node_hours=added(cost.node_hours for cost in costs),
         node_hours_packed=added(cost.node_hours_packed for cost in costs),
     )
+
+
+def _resources(study: Study) -> Resources:
+    wish = study.resources
+    return Resources(gpus=wish.gpus, cpus=wish.cpus, memory=wish.memory, walltime=wish.walltime, nodes=wish.nodes)
 
 
 def _amount(hours: float) -> str:
@@ -191,7 +255,7 @@ def _is_new(study: Study, site: Site, folder: StudyFolder) -> bool:
     from orchestrator.config.site import load_site
 
     with contextlib.suppress(SurveyError):
-        if load_site(folder.site).name == site.name:
+        if site.name in {load_site(path).name for path in folder.sites}:
             return any(line.startswith(_DEARER) for line in refuse_another(study, folder))
     return True
 
