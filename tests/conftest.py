@@ -36,7 +36,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     for name in list(os.environ):
         if name.startswith(("SURVEY_", "SLURM_", "PBS_", "PJM_", "SGE_")) and name != "SURVEY_TEST_SYSTEM":
             monkeypatch.delenv(name)
-    for name in ("CUDA_VISIBLE_DEVICES", "NO_COLOR", "FORCE_COLOR", "JOB_ID"):
+    for name in ("CUDA_VISIBLE_DEVICES", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))

@@ -36,8 +36,8 @@ def announce(headlines: Sequence[str], cost: Cost, *, ask: bool) -> None:
 
 
 def _agreed() -> bool:
-    typer.echo("Start? [y/N] ", nl=False, err=True)
     try:
+        typer.echo("Start? [y/N] ", nl=False, err=True)
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         answer = ""
