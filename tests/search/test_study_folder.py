@@ -159,9 +159,9 @@ async def kept(
     """What is removed as trials with these values come in."""
     session = Removing()
     keeper = Keeper(best, maximize=maximize)
-    await keeper.resume(before or {}, cast("Session", session))
+    await keeper.resume(before or {}, cast("Fleet", session))
     for index, value in enumerate(values):
-        await keeper.add(f"/w/{index}", value, cast("Session", session))
+        await keeper.add(f"/w/{index}", value, cast("Fleet", session))
     return session.removed
 
 
