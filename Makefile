@@ -41,7 +41,8 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 agent: $(STAMP)
-	$(BIN)/vermin --no-tips --violations -t=3.6- orchestrator/agent.py orchestrator/trial.py orchestrator/localq.py orchestrator/transports/far_end.py
+	$(BIN)/vermin --no-tips --violations -t=3.6- orchestrator/agent.py orchestrator/trial.py orchestrator/localq.py orchestrator/transports/far_end.py \
+	  orchestrator/doctor/far_side.py
 
 # More workers than this only take time from each other: many tests run real jobs.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
