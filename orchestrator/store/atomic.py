@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Paused, SurveyError, UsageError
@@ -24,6 +25,7 @@ __all__ = [
     "encode",
     "make_directory",
     "read_bytes",
+    "read_in_words",
     "read_json",
     "sync_directory",
     "told_in_words",
@@ -34,9 +36,10 @@ __all__ = [
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a login shell's `ulimit -f`
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EINVAL, errno.EXDEV}
+_PASSING = {errno.ESTALE, errno.EIO}
 _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
@@ -199,16 +202,35 @@ def read_bytes(path: Path) -> bytes | None:
     OSError
         If the file is there and cannot be read.
     """
-    for retry in (True, False):
+    for pause in (0.0, 0.1, None):
         try:
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            # The file was replaced while an NFS client held the old one: look the name up afresh.
-            if error.errno != errno.ESTALE or not retry:
+            # The file was replaced while an NFS client held the old one, or its server hiccuped: look
+            # the name up afresh.
+            if error.errno not in _PASSING or pause is None:
                 raise
+            time.sleep(pause)
     raise AssertionError
+
+
+def read_in_words(path: Path) -> Any | None:
+    """Read the JSON file ``path``, as `read_json`; what the operating system reports is told in words.
+
+    Raises
+    ------
+    SurveyError
+        If the file is there and cannot be read.
+    """
+    try:
+        return read_json(path)
+    except OSError as error:
+        raise SurveyError(
+            f"cannot read {path}: {error.strerror}",
+            hint="see whether its file system is well and the file is yours, then try again; nothing was changed",
+        ) from error
 
 
 def read_json(path: Path) -> Any | None:

@@ -1,47 +1,45 @@
 """Where the trials are kept: SQLite by default, a server by URL, or Optuna's journal file.
 
 SQLite is opened for the case that every real user has, a network file system: one writer, one
-connection, and an exclusive lock that is held until `close_storage`. As long as a driver runs, nothing in its process may open and close ``study.db`` by other means:
-POSIX locks are lost with the first descriptor of the file that a process closes.
+connection, and an exclusive lock that is held until `close_storage`. As long as a driver runs, nothing in
+its process may open and close ``study.db`` by other means: POSIX locks are lost with the first descriptor
+of the file that a process closes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import Paused, SurveyError, UsageError
 from orchestrator.store.atomic import make_directory, sync_directory, told_in_words
+from orchestrator.store.trouble import explained, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import BaseStorage
 
-__all__ = ["backup", "close_storage", "describe", "explained", "open_for_reading", "open_storage", "redact"]
+__all__ = [
+    "backup",
+    "close_storage",
+    "describe",
+    "explained",
+    "open_for_reading",
+    "open_storage",
+    "redact",
+    "watched",
+]
 
 DATABASE = "study.db"
 BACKUP = "study.db.backup"  # does not end in .db, so that no tool takes it for a second study
 
-_CONNECT_SECONDS = 15
 _JOURNAL = "journal:"
-
-_USERINFO = re.compile(r"(://[^:/@\s]*):\S*@")
-_SECRET = re.compile(r"(?i)\b((?:ssl)?(?:password|passwd|pwd|passphrase|secret|token)=)[^&;\s'\"]*")
-
-
-def redact(text: str) -> str:
-    """``text`` with the passwords of the URLs in it replaced by ``***``, in userinfo and in queries.
-
-    Hides too much rather than too little: after an unescaped ``@`` in a password nothing is trusted.
-    """
-    return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1:***@", text))
 
 
 def describe(url: str | None, root: Path) -> str:
@@ -63,7 +61,7 @@ def local_file(url: str | None, root: Path) -> Path | None:
     return None
 
 
-def open_storage(url: str | None, root: Path) -> BaseStorage:
+def open_storage(url: str | None, root: Path, *, study: str = "") -> BaseStorage:
     """Open the study database for the one process that writes it.
 
     Parameters
@@ -73,11 +71,15 @@ def open_storage(url: str | None, root: Path) -> BaseStorage:
         ``postgresql://...`` or ``mysql://...``.
     root : Path
         The study's folder.
+    study : str
+        The study that is written: on a server its name is what is locked.
 
     Raises
     ------
     UsageError
         The URL is of no known kind, its driver is not installed, or the folder is not writable.
+    HeldByAnother
+        A driver from elsewhere works on this study of the server.
     Paused
         The database cannot be reached or written; the message has the URL without its password.
     SurveyError
@@ -87,7 +89,9 @@ def open_storage(url: str | None, root: Path) -> BaseStorage:
     place = describe(url, root)
     if path is None:
         assert url is not None
-        return _open_server(url, place)
+        from orchestrator.store.server import open_server
+
+        return open_server(url, place, study)
     make_directory(path.parent)
     with explained(place), told_in_words(path):
         if url is not None and url.startswith(_JOURNAL):
@@ -122,7 +126,9 @@ def open_for_reading(url: str | None, root: Path) -> Iterator[BaseStorage]:
     place = describe(url, root)
     if path is None:
         assert url is not None
-        server = _open_server(url, place)
+        from orchestrator.store.server import read_server
+
+        server = read_server(url, place)
         try:
             yield server
         finally:
@@ -132,7 +138,7 @@ def open_for_reading(url: str | None, root: Path) -> Iterator[BaseStorage]:
         raise SurveyError(f"there is no study database {path}", hint="`survey run` makes it")
     with tempfile.TemporaryDirectory(prefix="survey-") as folder:
         copy = Path(folder) / path.name
-        for suffix in ("", "-journal"):
+        for suffix in ("", "-journal", "-wal"):
             source = path.with_name(path.name + suffix)
             if source.is_file():
                 shutil.copyfile(source, copy.with_name(copy.name + suffix))
@@ -141,6 +147,36 @@ def open_for_reading(url: str | None, root: Path) -> Iterator[BaseStorage]:
             yield storage
         finally:
             close_storage(storage)
+
+
+def watched(path: Path | None) -> Callable[[], None]:
+    """Make a check that the file ``path``, which is open now, is still the one of that name.
+
+    SQLite goes on writing into a file that was removed or replaced under it, and all of that is lost.
+    The check raises Paused; without a path (a server) it does nothing.
+    """
+    if path is None:
+        return lambda: None
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SurveyError(f"cannot look at the study database {path}: {error.strerror}") from error
+        return status.st_dev, status.st_ino
+
+    opened = identity()
+
+    def check() -> None:
+        if identity() != opened:
+            raise Paused(
+                f"the study database {path} was removed or replaced while this driver ran; nothing more is written",
+                hint="put the right file back and run the study again, or `survey doctor STUDY --rebuild`",
+            )
+
+    return check
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -185,76 +221,3 @@ def backup(storage: BaseStorage, root: Path) -> Path | None:
         finally:
             temporary.unlink(missing_ok=True)
     return target
-
-
-@contextlib.contextmanager
-def explained(place: str) -> Iterator[None]:
-    """Turn what Optuna, SQLAlchemy or SQLite raise about the database at ``place`` into words.
-
-    Raises
-    ------
-    Paused
-        The database is full, locked, unreachable or reports an input/output error.
-    """
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except (StorageInternalError, DBAPIError, sqlite3.Error) as error:
-        cause: BaseException = error
-        while isinstance(cause, (StorageInternalError, DBAPIError)):
-            deeper = cause.orig if isinstance(cause, DBAPIError) else cause.__cause__
-            if deeper is None:
-                break
-            cause = deeper
-        why = redact(" ".join(str(cause).split()))
-        raise Paused(f"the study database {place} cannot be used: {why}", hint=_advice(why)) from error
-
-
-def _advice(why: str) -> str:
-    if "full" in why:
-        return "free space or quota there, then run the study again; nothing that was recorded is lost"
-    if "locked" in why:
-        return "another program has it open: end that (a dashboard, a second driver), then run the study again"
-    if "I/O error" in why or "readonly" in why:
-        return "see whether its file system is well, writable and within quota, then run the study again"
-    if "malformed" in why or "not a database" in why:
-        return f"put {BACKUP} in its place, then run the study again: results on disk are collected anew"
-    return "see that the server is up and that the URL, the user and the password are right, then run the study again"
-
-
-_SERVERS = {
-    # scheme: (SQLAlchemy dialect and driver, extra)
-    "postgresql": ("postgresql+psycopg", "postgres"),
-    "postgres": ("postgresql+psycopg", "postgres"),
-    "mysql": ("mysql+pymysql", "mysql"),
-    "mariadb": ("mysql+pymysql", "mysql"),
-}
-
-
-def _open_server(url: str, place: str) -> RDBStorage:
-    from optuna.storages import RDBStorage
-
-    scheme, _, rest = url.partition("://")
-    family, _, driver = scheme.partition("+")
-    if not rest or family not in _SERVERS:
-        raise UsageError(
-            f"the database URL {place!r} is of no known kind",
-            hint="known: sqlite:///file, journal:file, postgresql://user@host/name, mysql://user@host/name",
-        )
-    dialect, extra = _SERVERS[family]
-    full = f"{scheme if driver else dialect}://{rest}"
-    connect_args: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
-    with explained(place):
-        try:
-            # Optuna takes the URL for a format string.
-            return RDBStorage(
-                full.replace("{", "{{").replace("}", "}}"),
-                engine_kwargs={"pool_pre_ping": True, "pool_size": 1, "max_overflow": 1, "connect_args": connect_args},
-            )
-        except ImportError as error:
-            raise UsageError(
-                f"the database {place} needs a driver that is not installed",
-                hint=f"pip install 'survey-orchestrator[{extra}]'",
-            ) from error

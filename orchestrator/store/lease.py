@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.errors import HeldByAnother, SurveyError
-from orchestrator.store.atomic import create_exclusive, encode, make_directory, read_json, write_json
+from orchestrator.store.atomic import create_exclusive, encode, make_directory, read_in_words, write_json
 
 if TYPE_CHECKING:
     from orchestrator.clock import Clock
@@ -197,7 +197,7 @@ class Lease:
         """
         newest = max(_tokens(self._root / _FOLDER), default=0)
         if newest == self.token:
-            shown = Holder.from_json(read_json(self._root / DRIVER))
+            shown = Holder.from_json(read_in_words(self._root / DRIVER))
             if shown is None or shown.token <= self.token:
                 return
         if newest < self.token:
@@ -281,10 +281,10 @@ def _held(root: Path, holder: Holder | None, advice: str) -> HeldByAnother:
 
 def _current(root: Path, newest: int) -> Holder | None:
     """Read the holder of the token ``newest``: its renewed record if it has one, else its claim."""
-    shown = Holder.from_json(read_json(root / DRIVER))
+    shown = Holder.from_json(read_in_words(root / DRIVER))
     if shown is not None and shown.token >= newest:
         return shown
-    return Holder.from_json(read_json(root / _FOLDER / _name(newest))) if newest else None
+    return Holder.from_json(read_in_words(root / _FOLDER / _name(newest))) if newest else None
 
 
 def _name(token: int) -> str:

@@ -72,7 +72,15 @@ class Ledger:
         self._folder = root / "ledger"
 
     def plan(
-        self, key: str, tag: str, fence: str, params: Mapping[str, Json], now: float, *, site: str = ""
+        self,
+        key: str,
+        tag: str,
+        fence: str,
+        params: Mapping[str, Json],
+        now: float,
+        *,
+        site: str = "",
+        memory: int | None = None,
     ) -> Attempt:
         """Write down that the next attempt of ``key`` is about to be made, before it is.
 
@@ -85,7 +93,7 @@ class Ledger:
         """
         folder = make_directory(self._path(key))
         number = 1 + max(self._numbers(key), default=0)
-        attempt = Attempt(key=key, number=number, tag=tag, fence=fence, planned=now, site=site)
+        attempt = Attempt(key=key, number=number, tag=tag, fence=fence, planned=now, site=site, memory=memory)
         path = folder / f"attempt-{number}.json"
         if not create_exclusive(path, _encode(attempt, params)):
             raise SurveyError(

@@ -20,8 +20,8 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import HeldByAnother
-from orchestrator.store.trials import SEAL, aware, new_trial, own, utc
+from orchestrator.errors import HeldByAnother, Paused
+from orchestrator.store.trials import FIXED, SEAL, aware, new_trial, own, utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["MirrorStorage"]
 
 T = TypeVar("T")
-
-_FIXED = "fixed_params"  # where Optuna keeps the parameters of an enqueued trial
 
 
 @runtime_checkable
@@ -64,7 +62,8 @@ class MirrorStorage(BaseStorage):
     Only one draft exists at a time. Any write that concerns its life (a state, an intermediate
     value) and the next new trial commit it first, so that `optuna.Study.optimize` works too.
     After a write that failed, what the real storage has is unknown: it is read again before the
-    next write.
+    next write. A draft outlives that: `commit` may be called again, and finds out whether the draft
+    was written after all.
     """
 
     def __init__(self, real: BaseStorage, study_id: int, *, now: Callable[[], float] = time.time) -> None:
@@ -98,7 +97,7 @@ class MirrorStorage(BaseStorage):
                 mine.datetime_complete = aware(trial.datetime_complete)
                 if mine.state == TrialState.RUNNING and self._half_claimed(mine):
                     mine.state = TrialState.WAITING
-                    mine.system_attrs = {**mine.system_attrs, _FIXED: {**mine.system_attrs[_FIXED], **mine.params}}
+                    mine.system_attrs = {**mine.system_attrs, FIXED: {**mine.system_attrs[FIXED], **mine.params}}
                 self._distributions.update(trial.distributions)
                 self._trials.append(mine)
             self._stale = False
@@ -110,12 +109,14 @@ class MirrorStorage(BaseStorage):
                 self.reload()
 
     def _half_claimed(self, trial: FrozenTrial) -> bool:
-        return _FIXED in trial.system_attrs and SEAL not in trial.user_attrs
+        return FIXED in trial.system_attrs and SEAL not in trial.user_attrs
 
     # --- drafts
 
     def commit(self) -> int | None:
         """Write the draft to the real storage, a new trial in one transaction.
+
+        After a failure it may be called again, or the draft be given up by `discard`.
 
         Returns
         -------
@@ -131,6 +132,8 @@ class MirrorStorage(BaseStorage):
             number = self._draft
             if number is None:
                 return None
+            if self._stale and self._was_written(number):
+                return number
             trial, claimed = self._trials[number], self._claimed
             if claimed is None:
                 template = copy.copy(trial)
@@ -142,6 +145,29 @@ class MirrorStorage(BaseStorage):
             self._draft = self._claimed = None
             return number
 
+    def _was_written(self, number: int) -> bool:
+        """Find out, after a commit that failed, whether it took place; if not the draft is put back to be written."""
+        draft, claimed = self._trials[number], self._claimed
+        self.reload()
+        there = self._trials[number] if number < len(self._trials) else None
+        if there is not None and SEAL in draft.user_attrs and there.user_attrs.get(SEAL) == draft.user_attrs[SEAL]:
+            return True
+        if claimed is not None and there is not None:
+            self._claimed, self._trials[number] = there, draft
+        elif claimed is None and there is None and number == len(self._trials):
+            self._trials.append(draft)
+        else:
+            raise self._disturbed(len(self._trials) - 1, number)
+        self._draft = number
+        return False
+
+    def _disturbed(self, actual: int, expected: int) -> HeldByAnother:
+        self._stale = True
+        return HeldByAnother(
+            f"study {self._name!r} got trial {actual} where {expected} was next: another program writes to its database",
+            hint="end the other program (a second driver, a script with study.optimize), then run the study again",
+        )
+
     def _check_number(self, real_id: int, number: int) -> None:
         # Ids are handed out in sequence: one more than the last means that nobody wrote in between,
         # which saves asking.
@@ -149,11 +175,7 @@ class MirrorStorage(BaseStorage):
             return
         actual = self._real.get_trial_number_from_id(real_id)
         if actual != number:
-            self._stale = True
-            raise HeldByAnother(
-                f"study {self._name!r} got trial {actual} where {number} was next: another program writes to its database",
-                hint="end the other program (a second driver, a script with study.optimize), then run the study again",
-            )
+            raise self._disturbed(actual, number)
 
     def _commit_claim(self, real_id: int, trial: FrozenTrial, claimed: FrozenTrial) -> None:
         """Write what the draft adds to an enqueued trial, the seal last."""
@@ -181,7 +203,13 @@ class MirrorStorage(BaseStorage):
 
     def _write(self, write: Callable[[], T]) -> T:
         stale, self._stale = self._stale, True
-        result = write()
+        try:
+            result = write()
+        except KeyError as error:
+            raise Paused(
+                f"the database has lost records of study {self._name!r} that were written to it",
+                hint="was it restored or reset? `survey doctor STUDY --rebuild` makes it again from the attempt files",
+            ) from error
         self._stale = stale
         return result
 

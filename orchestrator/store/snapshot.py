@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SurveyError, UsageError
-from orchestrator.store.atomic import read_json, write_bytes
+from orchestrator.store.atomic import read_in_words, write_bytes
 from orchestrator.store.database import DATABASE
 from orchestrator.store.lease import DRIVER, read_holder
 from orchestrator.store.record import SNAPSHOT_VERSION, StudyRecord
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["SNAPSHOT", "publish", "read", "studies"]
+__all__ = ["SNAPSHOT", "publish", "published", "read", "studies"]
 
 SNAPSHOT = "snapshot.json"
 _MARKS = ("study.yaml", DATABASE, SNAPSHOT, DRIVER)
@@ -74,7 +74,7 @@ def read(
     if not any((root / mark).exists() for mark in _MARKS):
         raise UsageError(f"there is no study in {root}", hint=_suggestion(root))
     _, alive = read_holder(root, now=now())
-    snapshot = _snapshot(root)
+    snapshot = published(root)
     if alive:
         if snapshot is None:
             raise SurveyError(f"the driver of {root} is just starting", hint="try again in a moment")
@@ -115,14 +115,15 @@ def _suggestion(root: Path) -> str:
     return "`survey run study.yaml` makes one"
 
 
-def _snapshot(root: Path) -> StudyRecord | None:
-    data = read_json(root / SNAPSHOT)
+def published(root: Path) -> StudyRecord | None:
+    """Read the last snapshot, however old it is; None if there is none of this version of the program."""
+    data = read_in_words(root / SNAPSHOT)
     if data is None:
         return None
     try:
         return StudyRecord.from_json(data)
     except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # of another version of this program: the database can tell as well
+        return None
 
 
 def _modified(path: Path) -> int:

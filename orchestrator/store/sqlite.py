@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-__all__ = ["SQLiteStorage", "connect", "locks_work", "open_sqlite"]
+__all__ = ["REVISION", "SQLiteStorage", "connect", "locks_work", "open_sqlite"]
 
-# The schema whose rows are written here: Optuna's models as of this revision (optuna 3.2 to 5.0).
-_REVISION = "v3.2.0.a"
+REVISION = "v3.2.0.a"
+"""The schema whose rows are written without Optuna: its models as of this revision (optuna 3.2 to 5.0)."""
 _BUSY_SECONDS = 10.0
 
 _ATTRIBUTE = (
@@ -51,14 +51,20 @@ def open_sqlite(path: Path) -> RDBStorage:
         "poolclass": StaticPool,
     }
     storage = SQLiteStorage("sqlite://", engine_kwargs=settings)
-    if storage.get_current_version() == _REVISION:
+    if storage.get_current_version() == REVISION:
         return storage
     storage.engine.dispose()
     return RDBStorage("sqlite://", engine_kwargs=settings)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Connect to SQLite as its one writer: rollback journal, full sync, exclusive lock at once."""
+    """Connect to SQLite as its one writer: rollback journal, full sync, exclusive lock at once.
+
+    Raises
+    ------
+    sqlite3.Error
+        Another program has it open, or it is damaged: that is found before anything is written to it.
+    """
     vfs = ""
     if not locks_work(path.parent):
         # The lease says that we are the one driver, so a lock folder here is a dead driver's.
@@ -68,12 +74,17 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path.as_uri() + vfs, uri=True, timeout=_BUSY_SECONDS, check_same_thread=False)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        # A log that is written ahead needs memory shared by all that have the file open: not over a network.
+        # A file that another program left in that mode is brought back from it.
         connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         # Takes the lock now rather than at the first trial.
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {found}")
     except BaseException:
         connection.close()
         raise

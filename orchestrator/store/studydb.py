@@ -2,16 +2,16 @@
 
 Every method blocks and may be called from any thread; one at a time gets in. Each is safe to be cut
 off at any point: a trial is there whole or not at all, and why a trial ended is on disk before its state.
+A server that is away is waited for (`orchestrator.store.patience`); what is in memory can be read meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -25,13 +25,17 @@ from orchestrator.store.database import (
     local_file,
     open_for_reading,
     open_storage,
+    watched,
 )
-from orchestrator.store.definition import find_or_make
+from orchestrator.store.definition import belong_to, find_or_make, refuse_older
+from orchestrator.store.lease import Holder
 from orchestrator.store.mirror import MirrorStorage
+from orchestrator.store.patience import Patience
+from orchestrator.store.serverlock import DRIVER
 from orchestrator.store.trials import SEAL, STATES, WORDS, trial_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from optuna.samplers import BaseSampler
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from orchestrator.store.record import TrialRecord
 
 __all__ = ["StudyDatabase", "read_trials"]
+
+T = TypeVar("T")
 
 
 class StudyDatabase:
@@ -59,6 +65,8 @@ class StudyDatabase:
         place: str,
         guard: Callable[[], None],
         now: Callable[[], float],
+        patience: Patience,
+        url: str | None,
     ) -> None:
         self._mirror = mirror
         self._real = real
@@ -70,7 +78,10 @@ class StudyDatabase:
         self._study_id = mirror.get_study_id_from_name(name)
         self._handed: set[int] = set()
         self._records: dict[int, TrialRecord] = {}
+        self._patience = patience
+        self._in_place = watched(local_file(url, root))
         self._lock = threading.RLock()
+        self._asking = threading.Lock()
 
     @classmethod
     def open(
@@ -83,6 +94,8 @@ class StudyDatabase:
         definition: Mapping[str, Json],
         guard: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
+        on_wait: Callable[[str], None] | None = None,
+        storage: BaseStorage | None = None,
     ) -> Self:
         """Open the study, or make it.
 
@@ -100,30 +113,47 @@ class StudyDatabase:
             Called before each write; raises if the lease is lost.
         now : callable
             Seconds since the epoch.
+        on_wait : callable, optional
+            See `orchestrator.store.patience.Patience`. A server that is away now is not waited for.
+        storage : BaseStorage, optional
+            An open storage in place of that of ``url``, as in memory.
 
         Raises
         ------
         ResumeMismatch
             The database holds another study, or this one with another definition.
+        HeldByAnother
+            A driver from elsewhere works on this study of the server.
         Paused, UsageError
-            The database cannot be opened.
+            The database cannot be opened, or is older than the ledger beside it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         place = describe(url, root)
         guard()
-        real = open_storage(url, root)
+        real = open_storage(url, root, study=name) if storage is None else storage
         try:
             with explained(place):
                 alone = local_file(url, root) is not None
                 study_id = find_or_make(real, name, list(directions), definition, place, alone=alone)
+                if not alone:
+                    belong_to(root, real, study_id, name, place)
+                    real.set_study_user_attr(study_id, DRIVER, str(Holder.myself(0, now())))
                 mirror = MirrorStorage(real, study_id, now=now)
+            refuse_older(root, len(mirror.get_all_trials(study_id, deepcopy=False)), place)
         except BaseException:
             close_storage(real)
             raise
-        return cls(mirror, real, name=name, root=root, place=place, guard=guard, now=now)
+        return cls(
+            mirror, real, name=name, root=root, place=place, guard=guard, now=now, patience=Patience(on_wait), url=url
+        )
+
+    def stop_waiting(self) -> None:
+        """Have nobody wait for a server that is away any more; may be called from any thread, never blocks."""
+        self._patience.end()
 
     def close(self) -> None:
         """Let go of the database."""
+        self.stop_waiting()
         with self._lock:
             close_storage(self._real)
 
@@ -138,19 +168,23 @@ class StudyDatabase:
         """The storage, for an `optuna.Study` of one's own (grid exhaustion, importances)."""
         return self._mirror
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _write(self, step: Callable[[], T]) -> T:
+        """Do a step that may be repeated; the lock is free while a server is waited for."""
+        return self._patience.outlast(lambda: self._guarded(step))
+
+    def _guarded(self, step: Callable[[], T]) -> T:
         with self._lock:
             self._guard()
-            with explained(self._place):
-                self._mirror.refresh()
-                yield
+            self._in_place()
+            return self._read_now(step)
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _read(self, step: Callable[[], T]) -> T:
+        return self._patience.outlast(lambda: self._read_now(step))
+
+    def _read_now(self, step: Callable[[], T]) -> T:
         with self._lock, explained(self._place):
             self._mirror.refresh()
-            yield
+            return step()
 
     # --- the life of a trial
 
@@ -179,49 +213,64 @@ class StudyDatabase:
         number, params
             The trial, now running.
         """
-        with self._writing():
-            for number, params in self._running():
-                if number not in self._handed:
-                    self._handed.add(number)
-                    return number, params
-            study = optuna.study.Study(self._name, self._mirror, sampler=sampler, pruner=optuna.pruners.NopPruner())
-            begun = time.perf_counter()
+        with self._asking:
+            number, params = self._write(lambda: self._propose(sampler, suggest, attributes or {}))
             try:
-                trial = study.ask()
-                params = dict(suggest(trial))
-                survey: dict[str, Json] = {**(attributes or {}), "created": self._now()}
-                if params != trial.params:
-                    survey["params"] = params
-                trial.set_user_attr("ask_seconds", round(time.perf_counter() - begun, 6))
-                trial.set_user_attr(SEAL, survey)
-                self._guard()  # a model's fit may have taken long
-                self._mirror.commit()
+                # The guard once more: a model's fit may have taken long.
+                self._write(self._mirror.commit)
             except BaseException:
-                self._mirror.discard()
+                with self._lock:
+                    self._mirror.discard()
                 raise
-            self._handed.add(trial.number)
-            return trial.number, params
+            with self._lock:
+                self._handed.add(number)
+            return number, params
+
+    def _propose(
+        self,
+        sampler: BaseSampler,
+        suggest: Callable[[optuna.Trial], dict[str, Any]],
+        attributes: Mapping[str, Json],
+    ) -> tuple[int, dict[str, Any]]:
+        """Find a running trial that nobody was told of, or make what the sampler says a draft."""
+        for number, params in self._running():
+            if number not in self._handed:
+                return number, params
+        study = optuna.study.Study(self._name, self._mirror, sampler=sampler, pruner=optuna.pruners.NopPruner())
+        begun = time.perf_counter()
+        try:
+            trial = study.ask()
+            params = dict(suggest(trial))
+            survey: dict[str, Json] = {**attributes, "created": self._now()}
+            if params != trial.params:
+                survey["params"] = params
+            trial.set_user_attr("ask_seconds", round(time.perf_counter() - begun, 6))
+            trial.set_user_attr(SEAL, survey)
+        except BaseException:
+            self._mirror.discard()
+            raise
+        return trial.number, params
 
     @property
     def next_number(self) -> int:
         """Number of the trial that the next `ask` will give."""
-        with self._reading():
-            for number, _ in self._running():
-                if number not in self._handed:
-                    return number
-            trials = self._trials()
-            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-            return waiting[0] if waiting else len(trials)
+        return self._read(self._find_next)
+
+    def _find_next(self) -> int:
+        for number, _ in self._running():
+            if number not in self._handed:
+                return number
+        trials = self._trials()
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        return waiting[0] if waiting else len(trials)
 
     def note(self, number: int, name: str, value: Json) -> None:
         """Write one attribute of a running trial: one transition, one transaction."""
-        with self._writing():
-            self._mirror.set_trial_user_attr(self._known(number), name, value)
+        self._write(lambda: self._mirror.set_trial_user_attr(self._known(number), name, value))
 
     def report(self, number: int, step: int, value: float) -> None:
         """Write the value of a running trial at a step (an epoch, a rung)."""
-        with self._writing():
-            self._mirror.set_trial_intermediate_value(self._known(number), step, float(value))
+        self._write(lambda: self._mirror.set_trial_intermediate_value(self._known(number), step, float(value)))
 
     def tell(
         self,
@@ -258,33 +307,34 @@ class StudyDatabase:
                 raise ValueError(f"trial {number}: {len(told)} values for another number of objectives")
         if (state == "complete" and told is None) or (state == "failed" and told is not None):
             raise ValueError(f"trial {number}: {state} goes {'with' if told is None else 'without'} values")
-        with self._writing():
-            trial = self._mirror.get_trial(self._known(number))
-            if trial.state.is_finished():
-                if trial.state == STATES[state] and trial.values == told:
-                    return
-                raise SurveyError(
-                    f"trial {number} of study {self._name!r} is {WORDS[trial.state]} with {trial.values}"
-                    f" and cannot become {state} with {told}",
-                    hint="a finished trial stays as it is",
-                )
-            kept = {name: value for name, value in (attributes or {}).items() if value not in (None, "", {}, [])}
-            self._mirror.finish_trial(number, kept, STATES[state], told)
+        kept = {name: value for name, value in (attributes or {}).items() if value not in (None, "", {}, [])}
+        self._write(lambda: self._end(number, state, told, kept))
+
+    def _end(self, number: int, state: str, told: list[float] | None, attributes: Mapping[str, Json]) -> None:
+        trial = self._mirror.get_trial(self._known(number))
+        if not trial.state.is_finished():
+            self._mirror.finish_trial(number, attributes, STATES[state], told)
+        elif (trial.state, trial.values) != (STATES[state], told):
+            raise SurveyError(
+                f"trial {number} of study {self._name!r} is {WORDS[trial.state]} with {trial.values}"
+                f" and cannot become {state} with {told}",
+                hint="a finished trial stays as it is",
+            )
 
     def enqueue(self, params: Mapping[str, Json]) -> None:
         """Have one of the next asks take these parameters; what they leave out is sampled."""
-        with self._writing():
-            study = optuna.study.Study(self._name, self._mirror)
-            study.enqueue_trial(dict(params))
+        self._write(lambda: optuna.study.Study(self._name, self._mirror).enqueue_trial(dict(params)))
 
     # --- what there is
 
     def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
         """List running trials with their parameters: what a driver takes up again after a stop."""
-        with self._reading():
-            running = self._running()
-            self._handed.update(number for number, _ in running)
-            return running
+        return self._read(self._take_up)
+
+    def _take_up(self) -> list[tuple[int, dict[str, Any]]]:
+        running = self._running()
+        self._handed.update(number for number, _ in running)
+        return running
 
     @property
     def counts(self) -> Counter[str]:
@@ -316,8 +366,7 @@ class StudyDatabase:
 
     def backup(self) -> Path | None:
         """Write ``study.db.backup`` (SQLite only; None otherwise)."""
-        with self._writing():
-            return backup(self._real, self._root)
+        return self._write(lambda: backup(self._real, self._root))
 
     def _trials(self) -> list[FrozenTrial]:
         return self._mirror.get_all_trials(self._study_id, deepcopy=False)

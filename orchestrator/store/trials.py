@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.store.record import TrialRecord
 
-__all__ = ["SEAL", "STATES", "WORDS", "aware", "new_trial", "own", "trial_record", "utc"]
+if TYPE_CHECKING:
+    from orchestrator.model import Json
+
+__all__ = ["FIXED", "SEAL", "STATES", "WORDS", "Ending", "aware", "new_trial", "own", "trial_record", "utc"]
 
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
+FIXED = "fixed_params"  # the system attribute in which Optuna keeps the parameters of an enqueued trial
 
 WORDS = {
     TrialState.WAITING: "waiting",
@@ -22,6 +28,15 @@ WORDS = {
     TrialState.FAIL: "failed",
 }
 STATES = {word: state for state, word in WORDS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trial ended, as it is told to `orchestrator.store.studydb.StudyDatabase.tell`."""
+
+    state: str
+    values: Sequence[float] | None = None
+    attributes: Mapping[str, Json]
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
@@ -47,7 +62,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         state=WORDS[trial.state],
-        params=survey.get("params") or (trial.system_attrs.get("fixed_params", {}) if waiting else trial.params),
+        params=survey.get("params") or (trial.system_attrs.get(FIXED, {}) if waiting else trial.params),
         values=None if trial.values is None else tuple(trial.values),
         metrics=attributes.get("metrics", {}),
         steps=dict(sorted(trial.intermediate_values.items())),

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import traceback
 from pathlib import Path
 
 import optuna
@@ -24,6 +25,7 @@ from orchestrator.store.database import (
     open_storage,
     redact,
 )
+from orchestrator.store.trouble import ServerAway
 
 
 @pytest.mark.parametrize(
@@ -107,9 +109,13 @@ def test_a_url_of_no_known_kind_is_refused(tmp_path: Path, url: str) -> None:
         open_storage(url, tmp_path)
 
 
+class OperationalError(Exception):
+    """What the drivers of all servers call it."""
+
+
 def test_a_server_that_cannot_be_reached_is_named_without_the_password() -> None:
-    refused = sqlite3.OperationalError("connection to postgresql://me:s3cret@h/d failed: Connection refused")
-    with pytest.raises(Paused, match="Connection refused") as caught, explained("postgresql://me:***@h/d"):
+    refused = OperationalError("connection to postgresql://me:s3cret@h/d failed: Connection refused")
+    with pytest.raises(ServerAway, match="Connection refused") as caught, explained("postgresql://me:***@h/d"):
         raise optuna.exceptions.StorageInternalError("during the commit") from refused
     assert "s3cret" not in str(caught.value)
     assert "server is up" in caught.value.hint
@@ -192,3 +198,96 @@ def test_reading_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="no study database"), open_for_reading(None, tmp_path):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_another_program_left_writing_ahead_is_brought_back_from_it(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path)
+    storage.create_new_study([StudyDirection.MINIMIZE], "s")
+    close_storage(storage)
+    other = sqlite3.connect(tmp_path / "study.db")
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("UPDATE studies SET study_name = 'renamed'")
+    other.commit()
+    # As a killed program leaves it: its last writes are in the log, not in the file.
+    left = {name: (tmp_path / name).read_bytes() for name in ("study.db", "study.db-wal")}
+    other.close()
+    for name, content in left.items():
+        (tmp_path / name).write_bytes(content)
+    with open_for_reading(None, tmp_path) as reader:
+        assert [study.study_name for study in reader.get_all_studies()] == ["renamed"]
+    storage = open_storage(None, tmp_path)
+    assert [study.study_name for study in storage.get_all_studies()] == ["renamed"]
+    close_storage(storage)
+    assert sorted(os.listdir(tmp_path)) == ["study.db"]
+
+
+def test_a_damaged_page_is_found_at_the_start_and_told_what_to_do(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path)
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
+    for _ in range(50):
+        storage.create_new_trial(study_id)
+    close_storage(storage)
+    path = tmp_path / "study.db"
+    whole = path.read_bytes()
+    for page in range(1, len(whole) // 4096, 4):
+        path.write_bytes(whole[: page * 4096] + b"\xa5" * 4096 + whole[(page + 1) * 4096 :])
+        before = path.read_bytes()
+        with pytest.raises(Paused, match=r"study\.db cannot be used: .*(malformed|not a database)") as caught:
+            open_storage(None, tmp_path)
+        assert "survey doctor STUDY --rebuild" in caught.value.hint
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3:cret@h:port/d",
+        "mysql://me:s3@cret@h:port/d",
+        "postgresql://me:s3cret@h",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_told_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_storage(url, tmp_path)
+    assert "s3" not in str(caught.value)
+    assert "s3" not in "".join(traceback.format_exception(caught.value))
+
+
+class _Said(Exception):
+    """An error as a server's driver has it."""
+
+    def __init__(self, *arguments: object, sqlstate: str | None = None) -> None:
+        super().__init__(*arguments)
+        self.sqlstate = sqlstate
+
+
+Operational = type("OperationalError", (_Said,), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (Operational("server closed the connection unexpectedly"), True),
+        (Operational("connection timeout expired"), True),
+        (Operational("FATAL:  the database system is starting up"), True),
+        (Operational("terminating", sqlstate="57P01"), True),
+        (Operational("connection failure", sqlstate="08006"), True),
+        (Operational("deadlock detected", sqlstate="40P01"), True),
+        (Operational('FATAL:  password authentication failed for user "me"'), False),
+        (Operational('FATAL:  database "d" does not exist'), False),
+        (Operational("FATAL:  no pg_hba.conf entry for host"), False),
+        (Operational("could not extend file: No space left on device", sqlstate="53100"), False),
+        (Operational(2003, "Can't connect to MySQL server"), True),
+        (Operational(2013, "Lost connection to MySQL server during query"), True),
+        (Operational(1927, "Connection was killed"), True),
+        (Operational(1045, "Access denied for user 'me'@'h' (using password: YES)"), False),
+        (Operational(1049, "Unknown database 'd'"), False),
+        (_Said("value too long", sqlstate="22001"), False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_server_that_is_away_is_told_from_one_that_refuses(error: Exception, away: bool) -> None:
+    with pytest.raises(Paused) as caught, explained("postgresql://h/d"):
+        raise optuna.exceptions.StorageInternalError("during the commit") from error
+    assert isinstance(caught.value, ServerAway) is away
+    assert caught.value.exit_code == 4

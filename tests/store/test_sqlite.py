@@ -126,7 +126,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(lean: SQLiteStorage) -> None
 
 
 def test_a_schema_that_is_not_known_gets_optunas_own_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_REVISION", "another")
+    monkeypatch.setattr(sqlite, "REVISION", "another")
     storage = open_sqlite(tmp_path / "s.db")
     assert type(storage) is RDBStorage
     study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")

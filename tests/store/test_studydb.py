@@ -377,3 +377,21 @@ def test_a_full_disk_pauses_and_the_study_goes_on_when_there_is_space(tmp_path: 
         connection.close()
         study.note(0, "job", {"words": "x" * 100_000})
     assert len(read_trials(tmp_path, name="aneurysm")) == 1
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_database_that_is_removed_or_replaced_while_a_driver_runs_stops_it(
+    tmp_path: Path, url: str | None, how: str
+) -> None:
+    path = tmp_path / ("study.db" if url is None else "study.log")
+    with open_study(tmp_path, url) as study:
+        ask(study)
+        path.rename(tmp_path / "away")
+        if how == "replaced":
+            path.write_bytes((tmp_path / "away").read_bytes())
+        with pytest.raises(Paused, match="removed or replaced while this driver ran") as caught:
+            ask(study)
+        assert "--rebuild" in caught.value.hint
+        path.unlink(missing_ok=True)
+        (tmp_path / "away").rename(path)
+        assert ask(study)[0] == 1
