@@ -34,11 +34,13 @@ SWEEP_GRACE = 2.0  # seconds from SIGTERM to SIGKILL for what a command leaves b
 GPU_PERIOD = 10.0
 GPU_PATIENCE = 30.0  # nvidia-smi hangs on a broken GPU
 CANCEL_PERIOD = 3.0  # seconds between looks for the order to end one attempt of several
+CHECKPOINT_FILES = 10000  # more than these of a checkpoint folder are not looked at
 
 CANCELLED = "cancelled by the driver; the attempts beside it go on"
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+WARNINGS = ("SIGUSR1", "SIGUSR2", "SIGINT", "SIGTERM")  # what an order may ask for ahead of the walltime
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 
@@ -627,6 +629,32 @@ class _Reader:
         return str(last[column])
 
 
+# --- checkpoints -----------------------------------------------------------------------------------------------
+
+
+def _newest(folder: str) -> "Optional[float]":
+    """When the newest file below ``folder`` was written; None where there is none.
+
+    Names that begin with a dot are files in the making: what a killed program leaves of them is no state.
+    """
+    newest: "Optional[float]" = None
+    looked_at = 0
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith("."):
+                continue
+            looked_at += 1
+            if looked_at > CHECKPOINT_FILES:
+                return newest
+            try:
+                written = os.lstat(os.path.join(place, name)).st_mtime
+            except OSError:
+                continue  # the program's own cleaning has taken it
+            newest = written if newest is None else max(newest, written)
+    return newest
+
+
 # --- one attempt -----------------------------------------------------------------------------------------------
 
 
@@ -645,9 +673,13 @@ class _Attempt:
         self._claim = claim
         self._grace = float(order.get("kill_grace") or 0.0)
         self._workdir = os.path.join(directory, order.get("workdir") or "")
+        self._checkpoint = os.path.normpath(os.path.join(directory, order.get("checkpoint") or "checkpoint"))
+        self._checkpoint_before: "Optional[float]" = None
         self._pid = 0
         self._running = False
         self._stop_at = self._term_at = self._kill_at = float("inf")
+        self._walltime = 0.0
+        self._warned: "Optional[int]" = None
         self._next_cancel_look = 0.0
         self._give_up_at = float("inf")
         self._doubt_until = 0.0
@@ -673,8 +705,11 @@ class _Attempt:
                 raise ValueError("the order is of version {}, not {}".format(self.order.get("version"), VERSION))
             if not os.path.isdir(self._workdir):
                 raise FileNotFoundError(errno.ENOENT, "no such working folder", self._workdir)
+            if self.order.get("warn_signal") and self.order["warn_signal"] not in WARNINGS:
+                raise ValueError("no signal to warn with: {!r}".format(self.order["warn_signal"]))
             self._reader = _Reader(self.directory, self._workdir, self.order.get("read") or ())
             self._kills_before = _oom_kills()
+            self._checkpoint_before = _newest(self._checkpoint)
             self._keep_time()
             self._spawn(argv)
         except Exception as error:  # whatever is wrong with an order, its report must say so
@@ -709,9 +744,8 @@ class _Attempt:
 
     def _environment(self) -> "Dict[str, str]":
         order = self.order
-        checkpoint = os.path.normpath(os.path.join(self.directory, order.get("checkpoint") or "checkpoint"))
         artifacts = os.path.join(self.directory, "artifacts")
-        for folder in (checkpoint, artifacts):
+        for folder in (self._checkpoint, artifacts):
             os.makedirs(folder, 0o700, exist_ok=True)
         ours = {
             "SURVEY_DIR": self.directory,
@@ -719,7 +753,7 @@ class _Attempt:
             "SURVEY_RESULT": os.path.join(self.directory, "result.json"),
             "SURVEY_PROGRESS": os.path.join(self.directory, "progress.jsonl"),
             "SURVEY_STOP": os.path.join(self.directory, "stop"),
-            "SURVEY_CHECKPOINT": checkpoint,
+            "SURVEY_CHECKPOINT": self._checkpoint,
             "SURVEY_ARTIFACTS": artifacts,
             "SURVEY_TAG": order.get("tag"),
             "SURVEY_STUDY": order.get("study"),
@@ -745,12 +779,14 @@ class _Attempt:
     def _keep_time(self) -> None:
         """Set our own deadlines so that the last one leaves time to report before the scheduler's kill."""
         walltime = float(self.order.get("walltime") or 0.0)
-        if not walltime:
-            return
         now, wall = time.monotonic(), time.time()
         end = os.environ.get("SLURM_JOB_END_TIME", "")
         if end.isdigit() and float(end) > wall and not os.environ.get("SURVEY_LOCAL_JOB"):
-            walltime = min(walltime, float(end) - wall)  # the job's clock started before ours did
+            # The job's clock started before ours did; and a queue's own limit is in no order.
+            walltime = min(walltime or float("inf"), float(end) - wall)
+        if not walltime:
+            return
+        self._walltime = float(self.order.get("walltime") or 0.0) or walltime
         reserve = min(2.0 * self._grace, walltime / 4.0)
         margin = max(min(float(self.order.get("margin") or 0.0), walltime / 2.0), reserve)
         self._stop_at = now + walltime - margin
@@ -791,11 +827,12 @@ class _Attempt:
             self._stop_at = float("inf")
             self._ask_to_stop()
             if self.order.get("warn_signal"):
-                _signal_group(self._pid, signal.SIGUSR1)
+                self._warned = signal.Signals[self.order["warn_signal"]]
+                _signal_group(self._pid, self._warned)
         if now >= self._term_at:
             self._term_at = float("inf")
             self._cause = self._cause or "timeout"
-            self._message = self._message or "the walltime of {:g} s".format(float(self.order["walltime"]))
+            self._message = self._message or "the walltime of {:.0f} s".format(self._walltime)
             self._kill_at = min(self._kill_at, now + self._time_grace)
             _signal_group(self._pid, signal.SIGTERM)
         if now >= self._kill_at:
@@ -835,6 +872,10 @@ class _Attempt:
             self.code = 128 + self._signal
         else:
             self._exit_code = self.code = os.WEXITSTATUS(status)
+        if self._warned and self._warned in (self._signal, (self._exit_code or 0) - 128) and not self._cause:
+            words = "the program has no handler for {}, the warning ahead of the walltime of {:.0f} s"
+            self._cause = "timeout"
+            self._message = words.format(signal.Signals(self._warned).name, self._walltime)
         killed = self._signal == signal.SIGKILL or self._exit_code == 128 + signal.SIGKILL
         if killed and not self._cause and _oom_kills() > self._kills_before:
             self._cause, self._message = "out-of-memory", "the kernel killed it: the job's memory was used up"
@@ -857,6 +898,13 @@ class _Attempt:
         metrics, complaints = self._reader.read()
         self._finish(complaints, metrics)
 
+    def _new_checkpoint(self) -> "Optional[float]":
+        """When the program wrote the newest of its checkpoint; None where it wrote none in this attempt."""
+        newest = _newest(self._checkpoint) if self._pid else None
+        before = self._checkpoint_before
+        # Both times are the file system's: no clock is compared with another.
+        return newest if newest is not None and (before is None or newest > before) else None
+
     def _finish(self, complaints: "List[str]", metrics: "Dict[str, float]") -> None:
         self.done = True
         self.wake = float("inf")
@@ -875,6 +923,7 @@ class _Attempt:
             "message": "; ".join(([self._message] if self._message else []) + complaints),
             "job_id": self._claim["job_id"],
             "restarts": self._claim["restarts"],
+            "checkpoint": self._new_checkpoint(),
         }
         if self.order.get("read"):
             report["metrics"] = metrics

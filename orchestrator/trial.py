@@ -12,6 +12,16 @@
             break
     trial.finish(loss=loss)
 
+A program that takes longer than a job may keeps its state, and goes on from it in another job::
+
+    found = trial.latest_checkpoint()
+    step = load(found[1]) if found else 0
+    ...
+    with trial.new_checkpoint(step) as folder:
+        save(folder)
+    if trial.stop_reason() == "walltime":
+        trial.requeue()
+
 Outside a survey the same program runs by hand: `report` and `finish` print. A program that is a
 plain function needs not even this: ``python -m orchestrator.trial call module:function`` calls it
 with the parameters and reports what it returns.
@@ -26,7 +36,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, SupportsFloat, Tuple
+    from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, SupportsFloat, Tuple
 
 __all__ = [
     "artifacts_dir",
@@ -34,11 +44,17 @@ __all__ = [
     "checkpoint_dir",
     "deadline",
     "finish",
+    "latest_checkpoint",
+    "new_checkpoint",
     "params",
     "report",
+    "requeue",
     "seed",
     "should_stop",
+    "stop_reason",
 ]
+
+_REQUEUE = 85  # the exit code that asks for another attempt
 
 
 def params() -> "Dict[str, Any]":
@@ -82,14 +98,29 @@ def should_stop() -> bool:
 
     Cheap enough for every step. A program that obeys saves its state, calls `finish` and ends.
     """
+    return _stop_order() is not None
+
+
+def stop_reason() -> str:
+    """Why the trial is to end early: ``"walltime"``, or the driver's words (``"pruned"``); "" where it is not."""
+    order = _stop_order()
+    return "" if order is None else order.split("\n")[0].strip() or "asked to stop"
+
+
+def _stop_order() -> "Optional[str]":
     path = os.environ.get("SURVEY_STOP")
     if not path:
-        return False
+        return None
     try:
-        os.close(os.open(path, os.O_RDONLY))  # network file systems refresh on open, not on stat
+        with open(path, encoding="utf-8", errors="replace") as stream:  # network file systems refresh on open
+            return stream.read(4096)
     except OSError:
-        return False
-    return True
+        return None
+
+
+def requeue() -> "NoReturn":
+    """End the program and ask for another attempt, which finds this one's checkpoints (exit code 85)."""
+    sys.exit(_REQUEUE)
 
 
 def checkpoint_dir() -> str:
@@ -186,6 +217,124 @@ def _write(path: str, content: bytes) -> None:
         if os.path.lexists(temporary):
             os.unlink(temporary)
         raise
+    _sync_folder(folder)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------
+
+_STEP = "step-{:010d}.{}"  # a step that is saved again gets the next number: nothing whole is ever replaced
+
+
+class new_checkpoint:  # noqa: N801  read as a verb: with new_checkpoint(7) as folder
+    """Context manager: an empty folder that becomes the latest checkpoint, whole or not at all.
+
+    The program writes what it likes into the folder. At the end of the block its files are
+    brought to disk, it is renamed, and older checkpoints are removed. A block that fails, and a
+    program that is killed in it, change nothing. Of a program of several processes one calls this.
+
+    Parameters
+    ----------
+    step : int
+        How far the program is (an epoch): the latest checkpoint is that of the largest step.
+    keep : int
+        How many of the latest checkpoints stay.
+    folder : str, optional
+        Where checkpoints lie; `checkpoint_dir` unless it is given.
+    """
+
+    def __init__(self, step: int, keep: int = 2, folder: "Optional[str]" = None) -> None:
+        index = getattr(step, "__index__", None)
+        if index is None or isinstance(step, bool) or index() < 0:
+            raise TypeError("step must be a whole number, zero or more, not {!r}".format(step))
+        if keep < 1:
+            raise ValueError("keep must be at least 1, not {!r}".format(keep))
+        self._step = index()
+        self._keep = keep
+        self._folder = folder
+        self._temporary = ""
+
+    def __enter__(self) -> str:
+        self._folder = self._folder or checkpoint_dir()
+        os.makedirs(self._folder, exist_ok=True)
+        _sweep(self._folder)
+        self._temporary = os.path.join(self._folder, ".attempt-{}-{}".format(attempt(), os.urandom(6).hex()))
+        os.mkdir(self._temporary, 0o700)
+        return self._temporary
+
+    def __exit__(self, kind: object, _error: object, _trace: object) -> None:
+        if kind is not None:
+            _remove(self._temporary)
+            return
+        assert self._folder is not None
+        try:
+            _sync(self._temporary)
+            same = [name for step, name in _checkpoints(self._folder) if step == self._step]
+            number = max([int(name.rpartition(".")[2]) for name in same] + [0]) + 1
+            os.rename(self._temporary, os.path.join(self._folder, _STEP.format(self._step, number)))
+            _sync_folder(self._folder)
+        except OSError:
+            _remove(self._temporary)
+            raise
+        for _, name in _checkpoints(self._folder)[: -self._keep]:
+            # First out of sight: a checkpoint that is half removed must not be found.
+            hidden = os.path.join(self._folder, ".removed-" + name)
+            try:
+                os.rename(os.path.join(self._folder, name), hidden)
+            except OSError:
+                continue  # it stays, and is taken the next time
+            _remove(hidden)
+
+
+def latest_checkpoint(folder: "Optional[str]" = None) -> "Optional[Tuple[int, str]]":
+    """Step and folder of the latest checkpoint of this trial, be it another attempt's; None where there is none."""
+    place = folder or os.environ.get("SURVEY_CHECKPOINT") or os.path.abspath("checkpoint")
+    found = _checkpoints(place)
+    return (found[-1][0], os.path.join(place, found[-1][1])) if found else None
+
+
+def _checkpoints(folder: str) -> "List[Tuple[int, str]]":
+    """Step and name of each whole checkpoint, the latest last."""
+    found = []
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    for name in names:
+        head, _, number = name.rpartition(".")
+        if head.startswith("step-") and head[5:].isdigit() and number.isdigit():
+            found.append((int(head[5:]), int(number), name))
+    return [(step, name) for step, _, name in sorted(found)]
+
+
+def _sweep(folder: str) -> None:
+    """Remove what killed attempts have left half written."""
+    for name in os.listdir(folder):
+        parts = name.split("-")
+        ours = parts[0] == ".attempt" and len(parts) == 3 and parts[1].isdigit() and int(parts[1]) < attempt()
+        if ours or name.startswith(".removed-step-"):
+            _remove(os.path.join(folder, name))
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(folder: str) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.isfile(path) and not os.path.islink(path):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        _sync_folder(place)
+
+
+def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ def test_a_program_is_asked_to_stop_before_its_time_is_over(tmp_path: Path) -> N
 
 
 def test_a_warning_signal_is_sent_only_where_the_order_asks_for_it(tmp_path: Path) -> None:
-    listen = "trap 'echo warned; exit 0' USR1; echo $$ > pid; while :; do sleep 0.01; done"
-    warned = write_order(tmp_path / "a", command=listen, walltime=2, margin=1.5, kill_grace=0.1, warn_signal=True)
-    silent = write_order(tmp_path / "b", command=listen, walltime=2, margin=1.5, kill_grace=0.1)
+    listen = "trap 'echo warned; exit 0' USR2; echo $$ > pid; while :; do sleep 0.01; done"
+    times = {"walltime": 2, "margin": 1.5, "kill_grace": 0.1}
+    warned = write_order(tmp_path / "a", command=listen, warn_signal="SIGUSR2", **times)
+    silent = write_order(tmp_path / "b", command=listen, **times)
     with start(warned) as one, start(silent) as two:
         one.communicate(timeout=60)
         two.communicate(timeout=60)
@@ -39,6 +41,78 @@ def test_a_warning_signal_is_sent_only_where_the_order_asks_for_it(tmp_path: Pat
     assert record(warned / "exit.json")["cause"] == ""
     assert (silent / "stdout").read_text() == ""
     assert record(silent / "exit.json")["cause"] == "timeout"
+
+
+def test_a_program_that_dies_of_the_warning_signal_met_its_walltime(tmp_path: Path) -> None:
+    times = {"walltime": 1, "margin": 0.9, "kill_grace": 0.1}
+    bare = write_order(tmp_path / "a", command=["sleep", "60"], warn_signal="SIGUSR1", **times)
+    shell = write_order(tmp_path / "b", command="(sleep 60); exit $?", warn_signal="SIGUSR1", **times)
+    with start(bare) as one, start(shell) as two:
+        one.communicate(timeout=60)
+        two.communicate(timeout=60)
+    for attempt in (bare, shell):
+        report = record(attempt / "exit.json")
+        assert report["cause"] == "timeout"
+        assert "no handler for SIGUSR1" in report["message"]
+
+
+def test_an_order_that_asks_for_a_warning_by_another_signal_is_refused(tmp_path: Path) -> None:
+    attempt = write_order(tmp_path / "a", command="touch ran", warn_signal="SIGKILL")
+    with start(attempt) as process:
+        process.communicate(timeout=60)
+    report = record(attempt / "exit.json")
+    assert (report["cause"], report["exit_code"]) == ("cannot-start", 126)
+    assert "SIGKILL" in report["message"]
+    assert not (attempt / "ran").exists()
+
+
+def test_the_scheduler_s_end_of_the_job_warns_a_program_whose_order_has_no_walltime(tmp_path: Path) -> None:
+    attempt = write_order(tmp_path / "a", command=OBEDIENT, walltime=None, margin=60, kill_grace=0.1)
+    with start(attempt, environment={"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": f"{time.time() + 3:.0f}"}) as process:
+        process.communicate(timeout=60)
+    assert (attempt / "stdout").read_text() == "walltime\n"
+    assert record(attempt / "exit.json")["cause"] == ""
+
+
+SAVE = "mkdir -p ../checkpoint/step-1 && echo state > ../checkpoint/step-1/state"
+
+
+def test_the_report_tells_when_a_checkpoint_was_written(tmp_path: Path) -> None:
+    attempt = write_order(tmp_path / "attempt-1", command=SAVE)
+    with start(attempt) as process:
+        process.communicate(timeout=60)
+    assert record(attempt / "exit.json")["checkpoint"] == (tmp_path / "checkpoint/step-1/state").stat().st_mtime
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "true",
+        "rm ../checkpoint/newer",
+        "mkdir ../checkpoint/.half && echo x > ../checkpoint/.half/state && echo x > ../checkpoint/.half-written",
+    ],
+)
+def test_a_checkpoint_of_an_earlier_attempt_a_removed_and_a_half_written_one_are_no_news(
+    tmp_path: Path, command: str
+) -> None:
+    attempt = write_order(tmp_path / "attempt-2", command=command)
+    (tmp_path / "checkpoint").mkdir()
+    for number, name in enumerate(("older", "newer")):
+        (tmp_path / "checkpoint" / name).touch()
+        os.utime(tmp_path / "checkpoint" / name, (1e9 + number, 1e9 + number))
+    with start(attempt) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert record(attempt / "exit.json")["checkpoint"] is None
+
+
+def test_a_program_killed_at_its_walltime_has_its_checkpoint_told(tmp_path: Path) -> None:
+    attempt = write_order(tmp_path / "attempt-1", command=f"{SAVE}; {DEAF}", walltime=1, margin=0.5, kill_grace=0.1)
+    with start(attempt) as process:
+        process.communicate(timeout=60)
+    report = record(attempt / "exit.json")
+    assert (report["cause"], report["signal"]) == ("timeout", 9)
+    assert report["checkpoint"] is not None
 
 
 def test_a_program_whose_time_is_over_may_save_its_state(tmp_path: Path) -> None:
@@ -63,8 +137,6 @@ def test_a_program_that_will_not_end_is_killed_before_the_walltime_is_over(tmp_p
 
 
 def test_the_scheduler_s_own_end_of_the_job_counts_where_it_comes_first(tmp_path: Path) -> None:
-    import time
-
     attempt = write_order(tmp_path / "a", command=POLITE, walltime=86400, margin=1, kill_grace=0.1)
     with start(attempt, environment={"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": f"{time.time() + 3:.0f}"}) as process:
         process.communicate(timeout=60)

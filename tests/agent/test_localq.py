@@ -275,7 +275,10 @@ def test_a_pid_that_another_process_has_now_is_not_the_job_s(queue: Queue) -> No
     job = queue.submit("t1", "exit 0")
     queue.wait("t1", "ended")
     with subprocess.Popen(["sleep", "1000"]) as other:
+        # All three may have begun within one tick of the clock: the job's processes had begun a second earlier.
+        earlier = queue.record("t1")["start"] - os.sysconf("SC_CLK_TCK")
         changed = {**queue.record("t1"), "state": "running", "pid": other.pid, "child": other.pid}
+        changed |= {"start": earlier, "child_start": earlier}
         (queue.spool / "t1.json").write_text(json.dumps(changed))
         assert queue.states(job) == {job: "vanished"}
         assert queue.run("cancel", job).returncode == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workloads.training.checkpoint import Checkpoints
 
 __all__ = ["OPTIMIZERS", "Trained", "make_optimizer", "train"]
 
@@ -28,11 +31,14 @@ class Trained:
         The loss became infinite or NaN; training ended there, and the model is worth nothing.
     stopped : bool
         It was asked to end early, and did.
+    seconds : float
+        What it took, earlier attempts included as far as their work is part of it.
     """
 
     losses: tuple[float, ...]
     diverged: bool = False
     stopped: bool = False
+    seconds: float = 0.0
 
 
 def make_optimizer(name: str, *, learning_rate: float, momentum: float, weight_decay: float, steps: int) -> Any:
@@ -60,17 +66,25 @@ def train(
     epochs: int,
     batch_size: int,
     after_epoch: Callable[[int, float], bool],
+    checkpoints: Checkpoints | None = None,
+    generators: Mapping[str, np.random.Generator] | None = None,
 ) -> Trained:
-    """Train ``model`` for ``epochs``.
+    """Train ``model`` for ``epochs``; with ``checkpoints``, from where an earlier attempt left it.
 
     Parameters
     ----------
     epoch_data : callable
         Given the epoch, from 1, its inputs and targets, first axis samples; the last batch may be short.
     after_epoch : callable
-        Given the epoch and its mean loss; True ends the training there.
+        Given the epoch and its mean loss; True ends the training there, with a checkpoint.
+    checkpoints : Checkpoints, optional
+        Where the state is kept; what goes on from there equals what was never interrupted.
+    generators : mapping, optional
+        What ``epoch_data`` draws from, by name: part of the state.
     """
     import tensorflow as tf
+
+    from workloads.training.keras_state import capture, restore
 
     optimizer.build(model.trainable_variables)
 
@@ -83,8 +97,14 @@ def train(
         return value
 
     step = tf.function(eager_step, reduce_retracing=True, autograph=False)
+    generators = generators or {}
     losses: list[float] = []
-    for epoch in range(1, epochs + 1):
+    begun = time.monotonic()
+    if checkpoints is not None and (known := checkpoints.load()) is not None:
+        restore(known, model, optimizer, generators=generators)
+        losses = list(known.facts["losses"])
+        begun -= known.facts["seconds"]
+    for epoch in range(len(losses) + 1, epochs + 1):
         inputs, targets = epoch_data(epoch)
         values = [
             step(tf.constant(inputs[start : start + batch_size]), tf.constant(targets[start : start + batch_size]))
@@ -92,7 +112,11 @@ def train(
         ]
         losses.append(float(np.mean([float(value) for value in values])))
         if not math.isfinite(losses[-1]):
-            return Trained(losses=tuple(losses), diverged=True)
-        if after_epoch(epoch, losses[-1]):
-            return Trained(losses=tuple(losses), stopped=epoch < epochs)
-    return Trained(losses=tuple(losses))
+            return Trained(losses=tuple(losses), diverged=True, seconds=time.monotonic() - begun)
+        stopped = after_epoch(epoch, losses[-1])
+        if checkpoints is not None and (stopped or checkpoints.due):
+            facts = {"losses": losses, "seconds": time.monotonic() - begun}
+            checkpoints.save(capture(model, optimizer, step=epoch, generators=generators, facts=facts))
+        if stopped:
+            return Trained(losses=tuple(losses), stopped=epoch < epochs, seconds=time.monotonic() - begun)
+    return Trained(losses=tuple(losses), seconds=time.monotonic() - begun)
