@@ -69,5 +69,5 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; once more does no harm."""
         ...

@@ -107,15 +107,40 @@ def get(order: "Mapping[str, Any]", _body: bytes) -> "Reply":
 
 def remove(order: "Mapping[str, Any]", _body: bytes) -> "Reply":
     """Remove files and whole folders, without following links."""
-    import shutil
-
-    for path in map(_path, order["paths"]):
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    _remove(order["paths"])
     return {}, b""
+
+
+def tree(order: "Mapping[str, Any]", _body: bytes) -> "Reply":
+    """Files below a folder, by their names in it, with their sizes; links and what is no file are left out."""
+    import stat
+
+    top = _path(order["path"])
+    found = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    found[os.path.relpath(path, top).decode("utf-8", "surrogateescape")] = status.st_size
+    return {"there": os.path.isdir(top), "files": found}, b""
+
+
+def read(order: "Mapping[str, Any]", _body: bytes) -> "Reply":
+    """Pieces of files after each other: ``[path, offset, length]``, from the end where ``offset`` is negative."""
+    lengths = []  # type: List[Any]
+    pieces = []
+    for text, offset, length in order["pieces"]:
+        try:
+            with open(_path(text), "rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(offset if offset >= 0 else max(0, size + offset))
+                pieces.append(stream.read(length))
+                lengths.append(len(pieces[-1]))
+        except FileNotFoundError:
+            lengths.append(None)
+    return {"lengths": lengths}, b"".join(pieces)
 
 
 def look(order: "Mapping[str, Any]", body: bytes) -> "Reply":
@@ -134,6 +159,8 @@ REQUESTS = {
     "put": put,
     "get": get,
     "remove": remove,
+    "tree": tree,
+    "read": read,
     "look": look,
     "revoke": revoke,
 }
@@ -146,6 +173,17 @@ def _agent(source: bytes) -> "Dict[str, Any]":
 
 
 # --- files -----------------------------------------------------------------------------------------------------
+
+
+def _remove(paths: "Sequence[str]") -> None:
+    import shutil
+
+    for path in map(_path, paths):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _put(files: "Sequence[Tuple[str, int, int]]", body: bytes) -> int:
@@ -180,6 +218,7 @@ def answer(content: bytes) -> bytes:
     order = json.loads(head.decode())
     try:
         reply, more = REQUESTS[order["verb"]](order, body)
+        _remove(order.get("unwanted") or ())
     except OSError as error:
         name = error.filename
         path = _words(name) if isinstance(name, bytes) else str(name or "")

@@ -9,12 +9,13 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator import agent
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.transports.base import Command, Completion
+from orchestrator.transports.trouble import file_trouble
 
 __all__ = ["LocalTransport", "kill_group", "settle"]
 
@@ -74,7 +75,8 @@ class LocalTransport:
             for path, content in files.items():
                 _put(path, content, 0o700 if path in executable else 0o600)
 
-        await self._clock.blocking(write)
+        with _told_in_words(os.path.dirname(next(iter(files), ""))):
+            await self._clock.blocking(write)
 
     async def get(self, path: str, *, limit: int | None = None) -> bytes | None:
         """Content of ``path`` (its last ``limit`` bytes), or None where there is no such file."""
@@ -95,7 +97,8 @@ class LocalTransport:
 
     async def revoke(self, directory: str, tag: str) -> bool:
         """`orchestrator.agent.revoke`, in this process."""
-        return await self._clock.blocking(lambda: agent.revoke(directory, tag))
+        with _told_in_words(directory):
+            return await self._clock.blocking(lambda: agent.revoke(directory, tag))
 
     async def remove(self, paths: Sequence[str]) -> None:
         """Remove files and whole folders, without following links."""
@@ -112,6 +115,15 @@ class LocalTransport:
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""
+
+
+@contextlib.contextmanager
+def _told_in_words(folder: str) -> Iterator[None]:
+    """Say what a file system refuses as a remote transport does."""
+    try:
+        yield
+    except OSError as error:
+        raise file_trouble("", error.errno, error.strerror or str(error), str(error.filename or folder)) from error
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:

@@ -65,11 +65,14 @@ class ParamikoLink:
         connection alone: later ones are made at times when nobody expects a question.
     """
 
+    made_by_others = False
+
     def __init__(self, site: SiteSettings, *, ask: Callable[[str, str, Prompts], list[str]] | None = None) -> None:
         self._site = site
         self._timeout = site.transport.connect_timeout
         self._ask = ask or (ask_on_terminal if sys.stdin is not None and sys.stdin.isatty() else None)
         self._chain: list[paramiko.Transport] = []
+        self._closed = False
         self._owner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ssh-owner")
         # More threads than channels: one whose connection was closed may take a moment to notice.
         self._readers = ThreadPoolExecutor(max_workers=2 * site.transport.channels, thread_name_prefix="ssh-channel")
@@ -99,7 +102,10 @@ class ParamikoLink:
         await asyncio.get_running_loop().run_in_executor(self._owner, self._close)
 
     async def close(self) -> None:
-        """Close the connection, for good."""
+        """Close the connection, for good; once more does no harm."""
+        if self._closed:
+            return
+        self._closed = True
         await self.drop()
         self._owner.shutdown(wait=False)
         self._readers.shutdown(wait=False, cancel_futures=True)

@@ -7,15 +7,16 @@ may be sent twice, and what an answer that does not come means.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from orchestrator.clock import Clock
 from orchestrator.errors import SurveyError, UsageError
 from orchestrator.transports.base import Command, Completion
 from orchestrator.transports.framing import NO_PYTHON, TOO_OLD, Reply, Request, agent_source, command_line, parse_reply
-from orchestrator.transports.trouble import SiteUnusable, Unreachable, file_trouble
+from orchestrator.transports.trouble import LoginNeeded, SiteUnusable, Unreachable, file_trouble
 
 __all__ = ["Exchange", "Greeting", "Link", "RemoteTransport"]
 
@@ -45,7 +46,15 @@ class Exchange:
 
 
 class Link(Protocol):
-    """A connection to one host that can be lost and made again."""
+    """A connection to one host that can be lost and made again.
+
+    Attributes
+    ----------
+    made_by_others : bool
+        Whether a person, or another driver, can make it from outside this process.
+    """
+
+    made_by_others: bool
 
     async def alive(self) -> bool:
         """Whether it is there now, as far as can be told without asking the other side."""
@@ -87,7 +96,8 @@ class RemoteTransport:
     there is no connection, all but `look` wait for it. Connections are made ``interval`` seconds apart at
     the least, ever more slowly while they fail. After `orchestrator.transports.trouble.LoginNeeded`, or
     any other refusal that only a person can mend, none is made at all: every call raises it again until
-    the link is alive by that person's doing.
+    the link is alive by that person's doing. A login that is needed once more, of a link that others can make,
+    is waited for instead (``on_login`` hears of it): nothing but a question to this machine is asked meanwhile.
 
     Parameters
     ----------
@@ -121,6 +131,8 @@ class RemoteTransport:
         """Why there is no connection now, for people; empty while there is one."""
         self.requests = 0
         """How many were sent."""
+        self.on_login: Callable[[LoginNeeded | None], None] = lambda _error: None
+        """Called when a person has to log in for things to go on, and with None once somebody has."""
         self._link = link
         self._clock = clock
         self._site = site
@@ -133,6 +145,7 @@ class RemoteTransport:
         self._failures = 0
         self._met = False
         self._refusal: SurveyError | None = None
+        self._unwanted: dict[str, None] = {}
 
     # --- the protocol ---------------------------------------------------------------------------------
 
@@ -182,8 +195,7 @@ class RemoteTransport:
         """Content of ``path`` (its last ``limit`` bytes), or None where there is no such file."""
         size = _SLOWEST * _TRANSFER * 9 if limit is None else limit
         reply = await self._again("get", {"path": path, "limit": limit}, limit=_TRANSFER + size / _SLOWEST)
-        if error := reply.data.get("error"):
-            raise OSError(error["errno"], error["message"], error["path"] or path)
+        self._raise_file_trouble(reply)
         return reply.body if reply.data["found"] else None
 
     async def look(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -209,8 +221,34 @@ class RemoteTransport:
         """Remove files and whole folders there, without following links."""
         await self._again("remove", {"paths": list(paths)}, limit=10 * _TRANSFER)
 
+    def remove_later(self, paths: Sequence[str]) -> None:
+        """As `remove`, along with a later request, or before the connection is let go of if there is one then."""
+        self._unwanted |= dict.fromkeys(paths)
+
+    async def tree(self, path: str) -> Mapping[str, int] | None:
+        """Files below a folder, by their names in it, with their sizes; None where there is no such folder."""
+        reply = await self._again("tree", {"path": path}, limit=_TRANSFER)
+        self._raise_file_trouble(reply)
+        files: Mapping[str, int] = reply.data["files"]
+        return files if reply.data["there"] else None
+
+    async def read(self, pieces: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        """Pieces of files, each a path, an offset (from the end where negative) and a length; None: no such file."""
+        most = sum(length for _, _, length in pieces)
+        reply = await self._again("read", {"pieces": list(pieces)}, limit=_TRANSFER + most / _SLOWEST)
+        self._raise_file_trouble(reply)
+        found: list[bytes | None] = []
+        begin = 0
+        for length in reply.data["lengths"]:
+            found.append(None if length is None else reply.body[begin : begin + length])
+            begin += length or 0
+        return found
+
     async def close(self) -> None:
         """Let go of the connection."""
+        if self._unwanted and await self._link.alive():
+            with contextlib.suppress(SurveyError):
+                await self._once("remove", {"paths": []}, limit=_TRANSFER, patient=False)
         await self._link.close()
 
     # --- requests -------------------------------------------------------------------------------------
@@ -231,11 +269,14 @@ class RemoteTransport:
         async with self._channels:
             while True:
                 await self._connected(patient=patient)
-                request = Request.make(verb, order, body)
+                unwanted = list(self._unwanted)
+                request = Request.make(verb, {**order, "unwanted": unwanted} if unwanted else order, body)
                 self.requests += 1
                 exchange = await self._link.exchange(self._line, request.stdin, limit)
                 reply = parse_reply(exchange.stdout, request.marker)
                 if reply is not None:
+                    for path in unwanted:
+                        self._unwanted.pop(path, None)
                     return reply, ""
                 self._refuse_what_cannot_be_served(exchange)
                 if exchange.refused:
@@ -271,7 +312,12 @@ class RemoteTransport:
         async with self._gate:
             while not await self._link.alive():
                 if self._refusal is not None:
-                    raise self._refusal
+                    if not self._waits_for(self._refusal):
+                        raise self._refusal
+                    if not patient:
+                        raise Unreachable(self._refusal.message)
+                    await self._clock.sleep(self._interval)
+                    continue
                 pause = self._not_before - self._clock.now()
                 if pause > 0:
                     if not patient:
@@ -288,6 +334,10 @@ class RemoteTransport:
                         raise
                 except SurveyError as error:
                     self.trouble = error.message
+                    if self._waits_for(error):
+                        self._refusal = error
+                        self.on_login(error)
+                        continue
                     if not (self._met and isinstance(error, UsageError)):
                         self._refusal = error
                         raise
@@ -296,11 +346,16 @@ class RemoteTransport:
                     if not patient:
                         raise Unreachable(error.message) from error
                 else:
-                    self._failures, self._met = 0, True
+                    self._failures = 0
                 finally:
                     grown = self._interval * 2.0 ** min(self._failures, 10)
                     self._not_before = self._clock.now() + min(grown, max(_LONGEST_PAUSE, self._interval))
-            self._refusal, self.trouble = None, ""
+            if self._refusal is not None and self._waits_for(self._refusal):
+                self.on_login(None)
+            self._refusal, self.trouble, self._met = None, "", True
+
+    def _waits_for(self, error: SurveyError) -> TypeGuard[LoginNeeded]:
+        return isinstance(error, LoginNeeded) and self._met and self._link.made_by_others
 
 
 def _listed(files: Mapping[str, bytes], executable: Sequence[str]) -> tuple[list[tuple[str, int, int]], bytes]:

@@ -112,8 +112,8 @@ _NO_PLACE: Mapping[int, str] = {
 
 
 def file_trouble(site: str, number: int | None, message: str, path: str) -> Exception:
-    """The error for a file that could not be written or read on the site's side."""
-    where = f"site {site}: {path}" if path else f"site {site}"
+    """The error for a file that could not be written or read on the site's side; ``site`` is empty for this machine."""
+    where = ": ".join(filter(None, (site and f"site {site}", path))) or "this machine"
     if number is not None and number in _NO_ROOM:
         return SiteUnusable(
             f"{where}: {_NO_ROOM[number]} ({message})",

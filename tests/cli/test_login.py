@@ -29,15 +29,21 @@ def test_a_site_on_this_machine_needs_no_login_and_says_so(survey: Survey) -> No
         ("local", "SHA256:" + "A" * 43, "shows no key"),
     ],
 )
-@pytest.mark.parametrize("verb", ["login", "run"])
+@pytest.mark.parametrize("verb", ["login", "run", "resume", "doctor"])
 def test_a_host_key_that_cannot_be_taken_is_refused_with_what_to_do(
     survey: Survey, tmp_path: Path, kind: str, key: str, words: str, verb: str
 ) -> None:
     transport = "{kind: local}" if kind == "local" else f"{{kind: {kind}, host: nowhere.invalid}}"
     site = tmp_path / "far.yaml"
     site.write_text(f"name: far\nscheduler: slurm\nwork_root: /tmp/w\ntransport: {transport}\n")
-    study = [str(write_study(tmp_path))] if verb == "run" else []
+    study = [str(write_study(tmp_path))] if verb in {"run", "resume"} else []
     ran = survey(verb, *study, "--site", str(site), "--accept-host-key", key)
     assert ran.code == 2
     assert words in " ".join(ran.err.split())
     assert not list(tmp_path.rglob("study.db"))
+
+
+def test_the_doctor_takes_a_host_key_for_a_site_only(survey: Survey) -> None:
+    ran = survey("doctor", "--accept-host-key", "SHA256:" + "A" * 43)
+    assert ran.code == 2
+    assert "go with --site" in " ".join(ran.err.split())

@@ -30,6 +30,8 @@ class Loopback:
 
     Attributes
     ----------
+    made_by_others : bool
+        Whether a test may set ``up`` in a person's place.
     failures : list of SurveyError or None
         What the next attempts to connect raise.
     spoil : callable
@@ -41,6 +43,7 @@ class Loopback:
         self.noise = noise
         self.connections = 0
         self.up = False
+        self.made_by_others = False
         self.failures: list[SurveyError | None] = []
         self.spoil: Callable[[Exchange], Exchange] = lambda exchange: exchange
         self.cut_stdin: int | None = None

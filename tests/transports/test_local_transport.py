@@ -16,6 +16,7 @@ from orchestrator import agent
 from orchestrator.transports import local
 from orchestrator.transports.base import Command, Transport
 from orchestrator.transports.local import LocalTransport
+from orchestrator.transports.trouble import SiteUnusable
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ async def test_a_full_disk_leaves_the_old_file_and_no_torn_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(SiteUnusable, match=f"{tmp_path}: no space left"):
         await transport.put({str(path): b"new"})
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["job.json"]

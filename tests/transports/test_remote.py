@@ -188,3 +188,68 @@ def test_what_ssh_says_becomes_what_to_do(said: str, kind: type[Exception], word
     assert type(error) is kind
     assert words in str(error)
     assert error.hint
+
+
+async def test_a_login_that_is_needed_once_more_is_waited_for_and_told_once() -> None:
+    link, clock = Loopback(), JumpingClock()
+    link.made_by_others = True
+    transport = loopback_transport(link, clock)
+    told: list[LoginNeeded | None] = []
+    transport.on_login = told.append
+    await transport.open()
+    link.up = False
+    clock.slept.append(15.0)
+    needed = LoginNeeded("who are you?")
+    link.failures = [needed]
+    for _ in range(3):
+        assert await transport.look({"attempts": {}, "query": None}) is None
+    assert (clock.slept, told) == ([15.0], [needed])
+
+    async def a_person_logs_in_at_last(seconds: float) -> None:
+        clock.slept.append(seconds)
+        link.up = len(clock.slept) == 3
+
+    clock.sleep = a_person_logs_in_at_last  # type: ignore[method-assign]
+    assert (await transport.run(Command(argv=("true",)))).returncode == 0
+    assert (link.connections, clock.slept, told) == (2, [15.0, 15.0, 15.0], [needed, None])
+    assert transport.trouble == ""
+
+
+async def test_the_first_login_is_not_waited_for() -> None:
+    link, clock = Loopback(), JumpingClock()
+    link.made_by_others = True
+    link.failures = [LoginNeeded("who are you?")]
+    with pytest.raises(LoginNeeded):
+        await loopback_transport(link, clock).open()
+    assert clock.slept == []
+
+
+async def test_a_login_that_nobody_can_make_from_outside_ends_the_session() -> None:
+    link, clock = Loopback(), JumpingClock()
+    transport = loopback_transport(link, clock)
+    await transport.open()
+    link.up = False
+    clock.slept.append(15.0)
+    link.failures = [LoginNeeded("who are you?")]
+    with pytest.raises(LoginNeeded):
+        await transport.look({"attempts": {}, "query": None})
+
+
+async def test_what_may_go_goes_with_the_next_request_or_at_the_end_and_survives_a_lost_one(tmp_path: Path) -> None:
+    link = Loopback()
+    transport = loopback_transport(link)
+    for name in ("a", "b", "c"):
+        (tmp_path / name / "artifacts").mkdir(parents=True)
+    transport.remove_later([str(tmp_path / "a"), str(tmp_path / "missing")])
+    link.failures = [None]
+    link.spoil = lambda _exchange: Exchange(returncode=None)
+    await transport.run(Command(argv=("true",)))
+    (tmp_path / "a").mkdir(exist_ok=True)
+    link.spoil = lambda exchange: exchange
+    await transport.run(Command(argv=("true",)))
+    assert sorted(os.listdir(tmp_path)) == ["b", "c"]
+    assert transport.requests == 2
+    transport.remove_later([str(tmp_path / "b")])
+    await transport.close()
+    assert os.listdir(tmp_path) == ["c"]
+    assert transport.requests == 3

@@ -117,3 +117,8 @@ class TransportContract:
         await transport.remove([str(folder / name) for name in ("artifacts", "link", "missing")])
         assert os.listdir(folder) == ["kept"]
         assert (folder / "kept" / "data").exists()
+
+    async def test_closing_it_twice_does_no_harm(self, transport: Transport) -> None:
+        assert (await transport.run(Command(argv=("true",)))).returncode == 0
+        await transport.close()
+        await transport.close()

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ssh_server import CannotProvide, Sshd, make_key, provide
 
 from orchestrator.clock import SystemClock
 from orchestrator.config.site import Site
+from orchestrator.simulate.installed import InstalledCluster, install
 from orchestrator.transports.openssh import OpenSSHLink
 from orchestrator.transports.registry import make_transport
 from orchestrator.transports.remote import RemoteTransport
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "transports"))  # the contract lives with the others
+if TYPE_CHECKING:
+    from login_node import LoginNode
+    from ssh_study import FarStudy, MakeStudy
+    from survey_command import Ran
+
+_TESTS = Path(__file__).resolve().parents[2]
+# The contract lives with the other transports, the study that counts its own executions with Slurm.
+sys.path[:0] = [str(_TESTS / "transports"), str(_TESTS / "system" / "slurm"), str(_TESTS / "cli")]
 
 
 @dataclass
@@ -61,8 +71,8 @@ def place(own_server: tuple[Sshd, Path], tmp_path: Path) -> Iterator[Place]:
     found.configure()
     found.know(server.known_hosts_line)
     yield found
-    if found.socket.exists():
-        end = ["ssh", "-F", str(found.config), "-S", str(found.socket), "-O", "exit", "127.0.0.1"]
+    for socket in found.socket.parent.glob("*"):
+        end = ["ssh", "-F", str(found.config), "-S", str(socket), "-O", "exit", "127.0.0.1"]
         subprocess.run(end, capture_output=True, check=False)
 
 
@@ -141,3 +151,67 @@ async def open_transport(clock: JumpingClock) -> AsyncIterator[Callable[[Site], 
 @pytest.fixture
 def transport(make_site: Callable[..., Site], open_transport: Callable[[Site], RemoteTransport]) -> RemoteTransport:
     return open_transport(make_site())
+
+
+@pytest.fixture
+def emulated(tmp_path: Path) -> Iterator[InstalledCluster]:
+    """An emulated Slurm's commands, for sessions of a login node."""
+    # A socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="survey-") as short, install(Path(short), kind="slurm") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def make_study(place: Place, kind: str, tmp_path: Path) -> Iterator[MakeStudy]:
+    """Make a study behind a login node whose sessions see ``environment``; ``transport`` changes its site's."""
+    from login_node import LoginNode
+    from ssh_study import FarStudy
+
+    made: list[tuple[FarStudy, LoginNode]] = []
+
+    def make(environment: Mapping[str, str], **keys: Any) -> tuple[FarStudy, LoginNode]:
+        root = tmp_path / f"study-{len(made)}"
+        root.mkdir()
+        node = LoginNode(root / "node", place.key.with_suffix(".pub").read_text(), environment)
+        node.sshd.start()
+        place.know(*(each.sshd.known_hosts_line for _, each in made), node.sshd.known_hosts_line)
+        transport = {
+            "kind": kind,
+            "host": "127.0.0.1",
+            "port": node.sshd.port,
+            "user": "root",
+            "identity_file": str(place.key),
+            "config_file": str(place.config),
+            "shell": str(node.shell),
+            "python": sys.executable,
+            **({"control_path": str(place.socket)} if kind == "openssh" else {}),
+            **keys.pop("transport", {}),
+        }
+        study = FarStudy(root, transport, **keys)
+        made.append((study, node))
+        return made[-1]
+
+    yield make
+    for study, node in made:
+        study.close()
+        node.sshd.stop()
+
+
+@pytest.fixture
+def survey(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run a verb of ``survey``, in the folder of the study that comes before its words."""
+    from survey_command import command
+
+    verb = command(capsys)
+
+    def run(study: FarStudy, *words: str) -> Ran:
+        monkeypatch.chdir(study.root)
+        return verb(*words)
+
+    return run
+
+
+@pytest.fixture
+def emulated_environment(emulated: InstalledCluster) -> dict[str, str]:
+    """What sessions of a login node see of the emulated Slurm."""
+    return {"PATH": f"{emulated.bin}:{os.environ['PATH']}"}

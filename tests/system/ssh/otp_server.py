@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncssh
 
-__all__ = ["PASSWORD", "OtpServer", "serve"]
+__all__ = ["PASSWORD", "OtpServer", "Serving", "serve"]
 
 PASSWORD = "314159"
 
@@ -16,13 +17,13 @@ PASSWORD = "314159"
 class OtpServer(asyncssh.SSHServer):
     """Asks for a one-time password, whoever comes."""
 
-    attempts: list[str]
-    connections: list[asyncssh.SSHServerConnection]
+    serving: Serving
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self.connections.append(conn)
+        self.serving.connections.append(conn)
 
     def begin_auth(self, username: str) -> bool:
+        self.serving.begun.append(username)
         return True
 
     def kbdint_auth_supported(self) -> bool:
@@ -34,7 +35,7 @@ class OtpServer(asyncssh.SSHServer):
         return "", "Two factors", "", [("One-time password: ", False)]
 
     def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
-        self.attempts.append(username)
+        self.serving.answered.append(username)
         return list(responses) == [PASSWORD]
 
 
@@ -48,28 +49,52 @@ async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit(child.returncode or 0)
 
 
+@dataclass
+class Serving:
+    """A server that listens.
+
+    Attributes
+    ----------
+    answered : list of str
+        The users who answered its question.
+    begun : list of str
+        The users who came to its door.
+    """
+
+    port: int
+    known_hosts_line: str
+    answered: list[str]
+    begun: list[str]
+    connections: list[asyncssh.SSHServerConnection]
+
+    async def cut(self) -> None:
+        """Cut all connections."""
+        while self.connections:
+            connection = self.connections.pop()
+            connection.abort()
+            await connection.wait_closed()
+
+
 @asynccontextmanager
-async def serve() -> AsyncIterator[tuple[int, str, list[str]]]:
-    """Serve on a port of this machine; port, line for known_hosts, and the users who answered."""
+async def serve() -> AsyncIterator[Serving]:
+    """Serve on a port of this machine."""
     key = asyncssh.generate_private_key("ssh-ed25519")
-    attempts: list[str] = []
-    connections: list[asyncssh.SSHServerConnection] = []
+    serving = Serving(0, "", [], [], [])
 
     def make() -> OtpServer:
         server = OtpServer()
-        server.attempts, server.connections = attempts, connections
+        server.serving = serving
         return server
 
     listener = await asyncssh.create_server(
         make, "127.0.0.1", 0, server_host_keys=[key], process_factory=_run, encoding=None
     )
-    port = listener.get_port()
-    public = key.export_public_key().decode().strip()
+    serving.port = listener.get_port()
+    public = key.export_public_key().decode().split()[:2]
+    serving.known_hosts_line = f"[127.0.0.1]:{serving.port} {' '.join(public)}\n"
     try:
-        yield port, f"[127.0.0.1]:{port} {' '.join(public.split()[:2])}\n", attempts
+        yield serving
     finally:
         listener.close()
         await listener.wait_closed()
-        for connection in connections:
-            connection.abort()
-            await connection.wait_closed()
+        await serving.cut()

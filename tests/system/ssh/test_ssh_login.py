@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import pty
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from conftest import JumpingClock, Place
 from otp_server import PASSWORD, serve
+from ssh_terminal import at_a_terminal
 
 from orchestrator.config.site import Site
 from orchestrator.errors import UsageError
@@ -35,9 +33,9 @@ class Otp:
 
 @pytest.fixture
 async def otp(place: Place, make_site: MakeSite) -> AsyncIterator[Otp]:
-    async with serve() as (port, line, answered):
-        place.know(line)
-        yield Otp(make_site(port=port, identity_file=None), answered)
+    async with serve() as server:
+        place.know(server.known_hosts_line)
+        yield Otp(make_site(port=server.port, identity_file=None), server.answered)
 
 
 async def test_without_a_terminal_login_is_needed_and_nothing_is_tried_again(
@@ -54,33 +52,14 @@ async def test_without_a_terminal_login_is_needed_and_nothing_is_tried_again(
 
 async def _type(site: Site, answer: str) -> tuple[int, str]:
     """Call `login` in a terminal of its own where somebody types ``answer``."""
-    driver, terminal = pty.openpty()
     script = (
         "import sys; from orchestrator.config.site import Site; from orchestrator.transports.openssh import login; "
         "from orchestrator.errors import SurveyError\n"
         "try: login(Site.model_validate_json(sys.argv[1]))\n"
         "except SurveyError as error: print(type(error).__name__); sys.exit(error.exit_code)"
     )
-    argv = ["setsid", "--ctty", "--wait", sys.executable, "-c", script, site.model_dump_json(exclude_unset=True)]
-    process = await asyncio.create_subprocess_exec(*argv, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-
-    def read() -> bytes:
-        try:
-            return os.read(driver, 1000)
-        except OSError:  # the terminal's last user has gone
-            return b""
-
-    answers = 0
-    while piece := await asyncio.to_thread(read):
-        shown += piece
-        if shown.count(b"One-time password: ") > answers:
-            answers += 1
-            os.write(driver, answer.encode() + b"\n")
-    code = await process.wait()
-    os.close(driver)
-    return code, shown.decode()
+    argv = [sys.executable, "-c", script, site.model_dump_json(exclude_unset=True)]
+    return await at_a_terminal(argv, {"One-time password: ": answer})
 
 
 @pytest.mark.parametrize("kind", ["openssh"], indirect=True)

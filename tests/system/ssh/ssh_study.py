@@ -1,0 +1,81 @@
+"""A study whose site is reached by SSH: its driver in this process, or as one that can be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from login_node import LoginNode
+from slurm_cluster import Cluster
+from slurm_place import Place
+
+from orchestrator.clock import SystemClock
+from orchestrator.config.site import Site, load_site
+from orchestrator.config.study import Study
+from orchestrator.search.driver import StudyDriver
+from orchestrator.store.record import StudyRecord
+from orchestrator.transports.paramiko_ import ParamikoLink
+from orchestrator.transports.registry import make_transport
+from orchestrator.transports.remote import RemoteTransport
+
+__all__ = ["FarStudy", "MakeStudy"]
+
+_SOON = 0.1  # seconds between connections, where a site has 15 at least
+
+
+class _NoScheduler:
+    """The driver's machine knows nothing of the cluster."""
+
+    environment: Mapping[str, str] = {}
+
+
+class FarStudy(Place):
+    """`Place` with its site behind a login node.
+
+    Parameters
+    ----------
+    transport : mapping
+        The ``transport:`` part of the site file.
+    """
+
+    def __init__(self, root: Path, transport: Mapping[str, object], *, trials: int, **keys: Any) -> None:
+        site = {
+            "transport": dict(transport),
+            "work_root": str(root / "work root"),
+            "settle": 0.2,
+            **keys.pop("site", {}),
+        }
+        super().__init__(root, cast("Cluster", _NoScheduler()), trials=trials, site=site, **keys)
+        self.said_so_far: list[str] = []
+        self.transports: list[RemoteTransport] = []
+
+    @property
+    def profile(self) -> Site:
+        """The site."""
+        return load_site(str(self.site))
+
+    async def drive(
+        self, *, ask: Callable[[str, str, Sequence[tuple[str, bool]]], list[str]] | None = None
+    ) -> StudyRecord:
+        """Run the driver in this process; connections may follow each other quickly."""
+        profile = self.profile
+        transport = make_transport(profile, SystemClock())
+        assert isinstance(transport, RemoteTransport)
+        transport._interval = _SOON
+        if ask is not None:
+            transport._link = ParamikoLink(profile, ask=ask)
+        self.transports.append(transport)
+        driver = StudyDriver(
+            Study.load(self.study),
+            profile,
+            self.root / "runs",
+            origin=self.root,
+            transport=transport,
+            on_event=lambda event: self.said_so_far.append(str(event.get("message", ""))),
+        )
+        return await driver.run()
+
+
+MakeStudy = Callable[..., tuple[FarStudy, LoginNode]]
+"""Make a study and its login node; ``trials``, and what `FarStudy` takes."""
