@@ -117,6 +117,10 @@ class Job:
         Metrics that a result must have, each a finite number.
     read : tuple of ReadRule
         How the agent reads metrics of a program that does not write result.json.
+    warn_ahead : float or None
+        Seconds ahead of the walltime at which the program is told to stop; None: as the site says.
+    warn_signal : str
+        Signal that it then gets too, by name; empty: none.
     """
 
     key: str
@@ -129,6 +133,8 @@ class Job:
     read: tuple[ReadRule, ...] = ()
     seed: int | None = None
     number: int = 0
+    warn_ahead: float | None = None
+    warn_signal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +197,8 @@ class Attempt:
         Which element of an array job carries it, from 0.
     packed : int
         How many attempts run side by side in its batch job (in its element of an array job).
+    memory : int or None
+        MiB that it asks for, where that is more than its job's resources say: one before ran out of it.
     """
 
     key: str
@@ -205,6 +213,7 @@ class Attempt:
     job_name: str = ""
     job_index: int | None = None
     packed: int = 1
+    memory: int | None = None
     outcome: Outcome | None = None
     notes: tuple[str, ...] = ()
 

@@ -21,6 +21,7 @@ from orchestrator.store.atomic import told_in_words
 
 if TYPE_CHECKING:
     from orchestrator.store.record import StudyRecord, TrialRecord
+    from orchestrator.transports.remote import RemoteTransport
 
 __all__ = ["best"]
 
@@ -79,15 +80,19 @@ async def _copy_artifacts(root: Path, places: Sequence[tuple[TrialRecord, Path]]
     """Copy what trials left into a folder of each; from a site that is out of sight, through its transport."""
     from orchestrator.config.site import load_site
     from orchestrator.jobs.fetch import far_site, fetch_tree, is_far
-    from orchestrator.search.layout import StudyFolder
+    from orchestrator.search.layout import StudyFolder, trial_key
+    from orchestrator.store.ledger import Ledger
 
-    file = StudyFolder(root).site
-    site = load_site(file) if file.is_file() else None
+    connected: dict[Path, RemoteTransport] = {}
     async with contextlib.AsyncExitStack() as stack:
-        far = (await stack.enter_async_context(far_site(site)))[0] if site is not None and is_far(site) else None
         for trial, place in places:
+            attempt = Ledger(root).latest(trial_key(trial.number))
+            file = StudyFolder(root).site_of(attempt.site if attempt is not None else "")
+            site = load_site(file) if file.is_file() else None
+            if site is not None and is_far(site) and file not in connected:
+                connected[file], _ = await stack.enter_async_context(far_site(site))
             source, target = Path(trial.directory) / "artifacts", place / "artifacts"
-            if far is not None:
+            if (far := connected.get(file)) is not None:
                 found = bool(await fetch_tree(far, str(source), target))
             elif found := source.is_dir():
                 shutil.copytree(source, target, dirs_exist_ok=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.manners import hold_threads
-from orchestrator.cli.output import console, emit_json, message, state
+from orchestrator.cli.manners import be_nice, hold_threads
+from orchestrator.cli.output import emit_json, message
 from orchestrator.cli.run import YesOption, drive
 from orchestrator.cli.target import JsonOption, RootOption
 from orchestrator.errors import UsageError
@@ -47,11 +47,12 @@ def compare(
     else:
         hold_threads()
         from orchestrator.cli.consent import announce
-        from orchestrator.cli.live import make_display
+        from orchestrator.cli.hangup import Lasting
         from orchestrator.cli.tally import Tally
         from orchestrator.search.forecast import forecast, total
 
         profile = load_site(site)
+        be_nice([profile])
         found = [forecast(arm_study(study, arm), profile, root=folder, origin=study_path.parent) for arm in plan.arms()]
         for one in found:
             one.refuse()
@@ -62,7 +63,7 @@ def compare(
         goal = study.targets[0]
         expected = {arm.label: arm.trials for arm in plan.arms()}
         tally = Tally(goal.metric, maximize=goal.direction == "maximize", expected=expected)
-        with make_display(console(), tally, verbosity=state().verbosity) as display:
+        with Lasting(tally, log=folder / "driver.log") as display:
             driver = ComparisonDriver(
                 plan,
                 study,
@@ -71,7 +72,7 @@ def compare(
                 origin=study_path.parent,
                 on_event=lambda arm, event: display.show(event, arm=arm),
             )
-            results, code = drive(driver, folder)
+            results, code = drive(driver, folder, on_hangup=display.hang_up)
         if code:
             message(
                 f"{len(results)} of {len(plan.arms())} arms have results; run it again, or draw them with --draw-only"

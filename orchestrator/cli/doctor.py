@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.login import AcceptOption, accepting
 from orchestrator.cli.output import emit_json, message, wants_color
 from orchestrator.cli.target import JsonOption, RootOption, find_folder
 from orchestrator.errors import UsageError
@@ -43,21 +44,39 @@ def doctor(
     record: Annotated[
         Path | None, typer.Option("--record", help="Save the raw answers, without secrets, in this new folder.")
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a study's lost or damaged database again from its attempt files.")
+    ] = False,
     as_json: JsonOption = False,
+    accept_host_key: AcceptOption = "",
 ) -> None:
     """Look at this installation, at a site (--site), or at a study; say what is not well and what to do."""
     if site and study:
         raise UsageError("one thing at a time: a study, or --site", hint="survey doctor --help")
-    if not site and (probe or record or queue or group or gpus >= 0):
-        raise UsageError("--probe, --record, --queue, --group and --gpus go with --site", hint="Name a site.")
+    if not site and (probe or record or queue or group or gpus >= 0 or accept_host_key):
+        raise UsageError(
+            "--probe, --record, --queue, --group, --gpus and --accept-host-key go with --site", hint="Name a site."
+        )
+    if rebuild and not study:
+        raise UsageError("--rebuild goes with a study", hint="survey doctor STUDY --rebuild")
     if site:
+        from orchestrator.config.site import load_site
+
         subject, findings = _look_at_site(
-            site, root, probe=probe, batch=(queue, group), gpus=gpus, wait=wait, record=record
+            accepting(load_site(site), accept_host_key),
+            root,
+            probe=probe,
+            batch=(queue, group),
+            gpus=gpus,
+            wait=wait,
+            record=record,
         )
     elif study:
         from orchestrator.doctor.study import examine_study
 
         folder = find_folder(study, root)
+        if rebuild:
+            _rebuild(folder)
         subject, findings = f"study in {folder}", examine_study(folder, now=time.time())
     else:
         from orchestrator.doctor.installation import examine_installation
@@ -66,16 +85,31 @@ def doctor(
     _show(subject, findings, as_json=as_json)
 
 
+def _rebuild(folder: Path) -> None:
+    """Make the study's database again, and say what became of it."""
+    from orchestrator.doctor.mending import rebuild_study
+
+    made = rebuild_study(folder, now=time.time())
+    if made is None:
+        message("nothing to rebuild: the database is whole and agrees with the attempt files")
+        return
+    shown = ", ".join(f"{count} {state}" for state, count in made.trials.items()) or "no trials"
+    message(f"{made.place} was made again: {shown}")
+    if made.unknown:
+        message(f"nothing is known of trials {', '.join(map(str, made.unknown))}: they are asked for again")
+    if made.kept:
+        message(f"the old one is kept: {made.kept}")
+
+
 def _look_at_site(
-    name: str, root: Path, *, probe: bool, batch: tuple[str, str], gpus: int, wait: str, record: Path | None
+    profile: Site, root: Path, *, probe: bool, batch: tuple[str, str], gpus: int, wait: str, record: Path | None
 ) -> tuple[str, list[Finding]]:
     from pydantic import TypeAdapter, ValidationError
 
-    from orchestrator.config.site import BatchOptions, load_site
+    from orchestrator.config.site import BatchOptions
     from orchestrator.config.units import Duration
     from orchestrator.doctor.record import check_folder
 
-    profile = load_site(name)
     queue, group = batch
     try:
         patience = TypeAdapter(Duration).validate_python(wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -38,11 +38,13 @@ class Display(Protocol):
         ...
 
 
-def make_display(console: Console, tally: Tally, *, verbosity: int = 0) -> Display:
+def make_display(
+    console: Console, tally: Tally, *, verbosity: int = 0, on_broken: Callable[[], Console] | None = None
+) -> Display:
     """A live table where ``console`` is a terminal, else plain lines; nothing moves in a log file."""
     if console.is_terminal and not console.is_dumb_terminal and verbosity >= 0:
         return Table(console, tally)
-    return Lines(console, tally, verbosity=verbosity)
+    return Lines(console, tally, verbosity=verbosity, on_broken=on_broken)
 
 
 class Lines:
@@ -52,10 +54,21 @@ class Lines:
     ----------
     silence : float
         Seconds without a line after which there is one that says what is in flight.
+    on_broken : callable, optional
+        Asked for another console where this one cannot be written any more.
     """
 
-    def __init__(self, console: Console, tally: Tally, *, verbosity: int = 0, silence: float = _SILENCE) -> None:
+    def __init__(
+        self,
+        console: Console,
+        tally: Tally,
+        *,
+        verbosity: int = 0,
+        silence: float = _SILENCE,
+        on_broken: Callable[[], Console] | None = None,
+    ) -> None:
         self._console = console
+        self._on_broken = on_broken
         self._tally = tally
         self._verbosity = verbosity
         self._first = silence
@@ -91,7 +104,14 @@ class Lines:
                 self._print(f"{self._tally.in_flight()}; {self._tally.summary()}{_ahead(self._tally)}")
 
     def _print(self, text: str) -> None:
-        if self._verbosity >= 0:
+        if self._verbosity < 0:
+            return
+        try:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        except OSError:
+            if self._on_broken is None:
+                raise
+            self._console = self._on_broken()
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -181,12 +201,13 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
             said = f"{tally.objective} {values[0]:.6g}{' (best)' if best else ''}" if values else tally.why(name, event)
             return f"trial {name}: {said}  [{tally.done}/{tally.total}{_ahead(tally)}]"
         case "retry":
-            return f"trial {name}: again after {event['verdict']}: {message}"
+            more = f", with {event['memory']} MiB of memory" if event.get("memory") else ""
+            return f"trial {name}: again after {event['verdict']}{more}: {message}"
         case "state" if event.get("stuck"):
             return _waits(name, f"{event['word']} {message}".rstrip())
-        case "waiting" | "held" if not tally.is_news(event, arm):
+        case "waiting" | "held" | "enough" if not tally.is_news(event, arm):
             return ""
-        case "waiting" | "held" | "trouble" | "changed":
+        case "waiting" | "held" | "trouble" | "changed" | "stopping" | "enough":
             return f"{event['event']}: {message}"
         case "suspect":
             return f"trial {name}: gone from the scheduler without a report; waiting for its files"

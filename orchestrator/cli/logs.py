@@ -52,7 +52,8 @@ def logs(
     ended = chosen.outcome
     words = f"{ended.verdict} {ended.reason}".rstrip() if ended is not None else f"in flight as {chosen.job_id or '-'}"
     message(f"trial {trial}, attempt {chosen.number} of {len(attempts)}: {words}")
-    site = load_site(StudyFolder(folder).site) if StudyFolder(folder).site.is_file() else None
+    kept = StudyFolder(folder).site_of(chosen.site)
+    site = load_site(kept) if kept.is_file() else None
     if site is not None and is_far(site):
         asyncio.run(_show_from_afar(site, folder, chosen, lines))
         return

@@ -81,8 +81,13 @@ def console() -> Console:
     """Rich's console on stderr; it moves nothing but on a terminal, colour or not."""
     from rich.console import Console
 
+    class Messages(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the program here, and stdout with it: whoever prints decides.
+            raise  # noqa: PLE0704  called while the error is handled
+
     color = wants_color(sys.stderr)
-    return Console(
+    return Messages(
         stderr=True,
         no_color=not color,
         color_system="auto" if sys.stderr.isatty() or not color else "standard",

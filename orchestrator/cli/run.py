@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
-from orchestrator.cli.login import AcceptOption, accepting
-from orchestrator.cli.manners import hold_threads
-from orchestrator.cli.output import console, emit_json, state
-from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, load_target
-from orchestrator.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Paused, SurveyError, TooManyFailures
+from orchestrator.cli.login import AcceptOption
+from orchestrator.cli.output import emit_json, message
+from orchestrator.cli.prepare import make_notifier, prepare
+from orchestrator.cli.target import JsonOption, RootOption, StudyArgument
+from orchestrator.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, Paused, SurveyError, TooManyFailures
 from orchestrator.search.layout import StudyFolder
 from orchestrator.search.reader import read_study
 from orchestrator.store.atomic import told_in_words
 
 if TYPE_CHECKING:
+    from orchestrator.jobs.session import Event
     from orchestrator.store.record import StudyRecord, TrialRecord
 
-__all__ = ["YesOption", "best_before", "drive", "goals", "print_result", "resume", "run"]
+__all__ = [
+    "DetachOption",
+    "SiteOption",
+    "YesOption",
+    "best_before",
+    "both",
+    "drive",
+    "goals",
+    "print_result",
+    "resume",
+    "run",
+]
 
 Result_co = TypeVar("Result_co", covariant=True)
 
-_SiteOption = Annotated[str, typer.Option("--site", help="A site's name (`survey sites`) or a site file.")]
+SiteOption = Annotated[str, typer.Option("--site", help="A site's name (`survey sites`) or a site file.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Drive it in the background, with the output in its folder's driver.log.")
+]
 
 
 def run(
     study: Annotated[str, typer.Argument(help="study.yaml, or the folder or name of a study that was begun.")],
     root: RootOption = Path("runs"),
-    site: _SiteOption = "",
+    site: SiteOption = "",
     as_json: JsonOption = False,
     yes: YesOption = False,
     accept_host_key: AcceptOption = "",
+    detach: DetachOption = False,
 ) -> None:
     """Run a study, or go on with it.
 
@@ -47,33 +62,32 @@ def run(
     Interrupt once to end after the trials in flight; twice to leave their jobs running and end at once.
     Running it again takes up what was left, in either case.
     """
-    hold_threads()
-    from orchestrator.cli.consent import announce
-    from orchestrator.cli.live import make_display
+    ready = prepare(study, root, site, host_key=accept_host_key, ask=not yes)
+    from orchestrator.cli.hangup import Lasting
     from orchestrator.cli.tally import Tally
     from orchestrator.search.driver import StudyDriver
-    from orchestrator.search.forecast import dearest, forecast
-    from orchestrator.search.places import places_of
+    from orchestrator.store.snapshot import published
 
-    target = load_target(study, root)
-    places = [
-        dataclasses.replace(place, site=accepting(place.site, accept_host_key))
-        for place in places_of(target.study, target.origin, target.chosen(site))
-    ]
-    among = [place.site for place in places]
+    target, folder = ready.target, ready.folder
     goal = target.study.targets[0]
-    folder = StudyFolder((target.root / target.study.name).resolve())
-    found = [forecast(place.study, place.site, root=target.root, origin=target.origin, among=among) for place in places]
-    for one in found:
-        one.refuse()
-    if any(place.site.scheduler != "local" for place in places):
-        new = any(one.new for one in found)
-        announce([one.headline for one in found], dearest([one.cost for one in found]), ask=new and not yes)
+    if detach:
+        words = [study or str(folder.root), "--root", str(root), "--yes", *(("--site", site) if site else ())]
+        _detached(
+            [*words, *(("--accept-host-key", accept_host_key) if accept_host_key else ())], folder, as_json=as_json
+        )
+        return
     tally = Tally(goal.metric, maximize=goal.direction == "maximize", best=best_before(folder))
+    notifier, before = make_notifier(target.study, folder.root), published(folder.root)
     try:
-        with make_display(console(), tally, verbosity=state().verbosity) as display:
-            driver = StudyDriver(target.study, places, target.root, origin=target.origin, on_event=display.show)
-            record, code = drive(driver, folder.root)
+        with notifier.watching(), Lasting(tally, log=folder.log) as display:
+            driver = StudyDriver(
+                target.study,
+                ready.places,
+                target.root,
+                origin=target.origin,
+                on_event=both(notifier.hear, display.show),
+            )
+            record, code = drive(driver, folder.root, on_hangup=display.hang_up)
     except (TooManyFailures, Paused) as failure:
         with contextlib.suppress(SurveyError):  # what stopped the study says more than that it left no record
             left = read_study(folder.root)
@@ -81,18 +95,40 @@ def run(
                 _show(left, as_json=as_json)
         raise
     _show(record, as_json=as_json)
+    notifier.finished(record, before, terminated=code == EXIT_TERMINATED)
     raise typer.Exit(code)
 
 
 def resume(
     study: StudyArgument = "",
     root: RootOption = Path("runs"),
-    site: _SiteOption = "",
+    site: SiteOption = "",
     as_json: JsonOption = False,
     yes: YesOption = False,
+    accept_host_key: AcceptOption = "",
+    detach: DetachOption = False,
 ) -> None:
     """Go on with a study that was begun: the latest one, or the one that is named; the same as `survey run` of it."""
-    run(study, root, site, as_json, yes)
+    run(study, root, site, as_json, yes, accept_host_key, detach)
+
+
+def _detached(words: Sequence[str], folder: StudyFolder, *, as_json: bool) -> None:
+    from orchestrator.cli.detach import launch
+
+    started = launch(["run", *words], folder)
+    if started.code is not None:
+        message(f"the driver of {folder.root} has ended already; its last words, of {folder.log}:", verbosity=-1)
+        message(started.said, verbosity=-1)
+        raise typer.Exit(started.code)
+    if as_json:
+        driver = {"pid": started.pid, "host": started.host, "log": str(folder.log), "under_way": started.under_way}
+        emit_json({"driver": driver, "root": str(folder.root)})
+        return
+    slow = "" if started.under_way else ", and still about to begin"
+    typer.echo(f"{folder.root.name}: driven by process {started.pid} on {started.host}{slow}")
+    typer.echo(f"output: {folder.log}")
+    typer.echo(f"look:   survey status {folder.root}")
+    typer.echo(f"stop:   survey stop {folder.root}")
 
 
 def best_before(folder: StudyFolder) -> tuple[str, float] | None:
@@ -105,6 +141,16 @@ def best_before(folder: StudyFolder) -> tuple[str, float] | None:
     return None
 
 
+def both(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
+    """One listener in place of several."""
+
+    def listen(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return listen
+
+
 def _show(record: StudyRecord, *, as_json: bool) -> None:
     if as_json:
         emit_json({"study": record.to_json()})
@@ -115,13 +161,20 @@ def _show(record: StudyRecord, *, as_json: bool) -> None:
 class _Driver(Protocol[Result_co]):
     @property
     def draining(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
     def drain(self) -> None: ...
     def leave(self) -> None: ...
     async def run(self) -> Result_co: ...
 
 
-def drive(driver: _Driver[Result_co], root: Path) -> tuple[Result_co, int]:
+def drive(driver: _Driver[Result_co], root: Path, *, on_hangup: Callable[[], None]) -> tuple[Result_co, int]:
     """Run ``driver`` with the signals of a terminal; the second item is the exit code.
+
+    Parameters
+    ----------
+    on_hangup : callable
+        Called when the terminal goes away; the driver stays.
 
     Raises
     ------
@@ -129,7 +182,7 @@ def drive(driver: _Driver[Result_co], root: Path) -> tuple[Result_co, int]:
         What `told_in_words` makes of an operating system's error below ``root``: a full disk is no bug.
     """
     try:
-        return asyncio.run(_driven(driver))
+        return asyncio.run(_driven(driver, on_hangup))
     except (OSError, BaseExceptionGroup) as failure:
         cause = _first_os_error(failure)
         if cause is None:
@@ -144,7 +197,7 @@ def _first_os_error(failure: BaseException) -> OSError | None:
     return failure if isinstance(failure, OSError) else None
 
 
-async def _driven(driver: _Driver[Result_co]) -> tuple[Result_co, int]:
+async def _driven(driver: _Driver[Result_co], on_hangup: Callable[[], None]) -> tuple[Result_co, int]:
     code = [0]
 
     def interrupted() -> None:
@@ -158,8 +211,12 @@ async def _driven(driver: _Driver[Result_co]) -> tuple[Result_co, int]:
         code[0] = EXIT_TERMINATED
         driver.leave()
 
-    with _handlers({signal.SIGINT: interrupted, signal.SIGTERM: terminated}):
-        return await driver.run(), code[0]
+    handlers = {signal.SIGINT: interrupted, signal.SIGTERM: terminated}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        handlers[signal.SIGHUP] = on_hangup
+    with _handlers(handlers):
+        result = await driver.run()
+        return result, code[0] or (EXIT_INTERRUPTED if driver.stopped else EXIT_DONE)
 
 
 @contextlib.contextmanager
@@ -176,7 +233,7 @@ def _handlers(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[No
 
 def print_result(record: StudyRecord) -> None:
     """What a study came to, in a few lines on stdout."""
-    counts = {word: sum(trial.state == word for trial in record.trials) for word in ("complete", "pruned", "failed")}
+    counts = {word: sum(trial.state == word for trial in record.counted) for word in ("complete", "pruned", "failed")}
     shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no trial finished"
     typer.echo(f"{record.name}: {record.state}, {shown}, {record.planned} planned")
     for trial in record.best():

@@ -34,6 +34,8 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
     typer.echo(f"{record.name} on {record.site}: {record.state}{': ' + record.message if record.message else ''}")
     typer.echo(f"{shown}; {record.planned} planned, {record.parallel} in parallel, sampler {record.sampler['name']}")
     typer.echo(f"as of {clock_time(record.updated, now)}{_ahead(record)}")
+    if spent := _spent(record):
+        typer.echo(spent)
     for trial in record.best():
         typer.echo(f"best: trial {trial.number}, {goals(record, trial)}")
     running = [trial for trial in record.trials if trial.state == "running"]
@@ -80,6 +82,20 @@ def _ahead(record: StudyRecord) -> str:
     if record.state != "running" or not spans or left < 1:
         return ""
     return f", about {span(sum(spans) / len(spans) * max(1.0, left / record.parallel))} to go"
+
+
+def _spent(record: StudyRecord) -> str:
+    """What the study has used, and what it comes to at this rate; empty where nothing has ended."""
+    kinds = {"GPU-hours": record.used.get("gpu_hours", 0.0), "node-hours": record.used.get("node_hours", 0.0)}
+    used = {name: hours for name, hours in kinds.items() if hours > 0}
+    if not used:
+        return ""
+    words = "used " + ", ".join(f"{hours:.3g} {name}" for name, hours in used.items())
+    ended = len(record.finished)
+    if record.state == "done" or not ended or ended >= record.planned:
+        return words
+    ahead = ", ".join(f"{hours * record.planned / ended:.3g} {name}" for name, hours in used.items())
+    return f"{words}; at this rate {ahead} in all"
 
 
 def clock_time(when: float | None, now: float) -> str:

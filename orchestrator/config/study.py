@@ -12,11 +12,13 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from orchestrator.config.fields import Frozen, Number, OneLine, PlainName, Text, Variables, Whole
 from orchestrator.config.loading import did_you_mean, dump_data, load_model
 from orchestrator.config.mistakes import mistake_at
+from orchestrator.config.notify import Notify
 from orchestrator.config.parameters import Space
 from orchestrator.config.sampling import Sampler, SamplerOrName
 from orchestrator.config.site import BatchOptions
 from orchestrator.config.sites import SiteOrName, check_shares
-from orchestrator.config.units import MemorySize, Walltime
+from orchestrator.config.stopping import Stopping
+from orchestrator.config.units import Duration, MemorySize, Walltime
 from orchestrator.errors import UsageError
 from orchestrator.model import Verdict
 
@@ -34,6 +36,7 @@ __all__ = [
     "Retry",
     "Study",
     "StudyResources",
+    "WalltimeWarning",
     "compare",
     "json_schema",
 ]
@@ -99,7 +102,7 @@ def _further(default: int, words: str) -> Any:
 
 
 class Retry(Frozen):
-    """How many further attempts a trial gets, by the verdict on the one that ended."""
+    """How many further attempts a trial gets, by the verdict on the one that ended; parameters stay the same."""
 
     model_config = ConfigDict(
         populate_by_name=True, alias_generator=lambda name: name.replace("_", "-"), extra="forbid", frozen=True
@@ -109,15 +112,30 @@ class Retry(Frozen):
     preempted: Whole = _further(5, "gave way to another job")
     lost: Whole = _further(2, "vanished without a result")
     failed: Whole = _further(0, "failed by itself")
-    out_of_memory: Whole = _further(0, "ran out of memory")
-    timeout: Whole = _further(0, "met its walltime")
+    out_of_memory: Whole = _further(2, "ran out of memory, each with more of it, where the site has more")
+    timeout: Whole = _further(5, "met its walltime and left a newer checkpoint")
     cancelled: Whole = _further(0, "somebody cancelled")
     rejected: Whole = _further(0, "the scheduler refused")
     requeue_requested: Whole = _further(20, "asked to be queued again (exit code 85)")
+    memory_factor: Annotated[Number, Field(gt=1, le=16)] = Field(
+        default=2.0, description="How much more memory an attempt gets after one that ran out of it."
+    )
 
     def limits(self) -> dict[Verdict, int]:
         """Further attempts by verdict."""
-        return {Verdict(name): count for name, count in self.model_dump(by_alias=True).items()}
+        names = {verdict: verdict.replace("-", "_") for verdict in Verdict}
+        return {verdict: getattr(self, name) for verdict, name in names.items() if name in type(self).model_fields}
+
+
+class WalltimeWarning(Frozen):
+    """How a program hears of its walltime before it is over, on every scheduler: the file ``stop``, and a signal."""
+
+    ahead: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None, description='How long before: seconds, "5m". Longer than an epoch. Default: the site\'s margin.'
+    )
+    signal: Literal["SIGUSR1", "SIGUSR2", "SIGINT", "SIGTERM"] | None = Field(
+        default=None, description="Signal that the program gets too; one without a handler for it ends. Default: none."
+    )
 
 
 class Keep(Frozen):
@@ -131,6 +149,12 @@ class Failures(Frozen):
 
     stop_after: Annotated[Whole, Field(ge=1)] | None = Field(
         default=None, description="Pause once this many trials in a row have failed. Default: never."
+    )
+    failed_submits: Annotated[Whole, Field(ge=0)] = Field(
+        default=5, description="Pause once this many submits in a row came to nothing; 0: never."
+    )
+    instant_deaths: Annotated[Whole, Field(ge=0)] = Field(
+        default=10, description="Pause once this many attempts in a row failed within 10 s of their start; 0: never."
     )
     most: Annotated[Number, Field(ge=0, le=1)] = Field(
         default=0.5, description="Part of the trials that may fail; above it the study ends with exit code 3."
@@ -192,8 +216,16 @@ class Study(Frozen):
     )
 
     retry: Retry = Field(default=Retry(), description="Further attempts, by how the last one ended.")
+    walltime_warning: WalltimeWarning = Field(
+        default=WalltimeWarning(), description="How a program hears of its walltime before it is over."
+    )
     repeats: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Runs of each trial; only 1 for now.")
     failures: Failures = Field(default=Failures(), description="How many failed trials the study bears.")
+    stop: Stopping = Field(default=Stopping(), description="When it ends before its budget of trials is spent.")
+    notify: Notify | Literal[False] | None = Field(
+        default=None,
+        description="Who is told when the study pauses or ends; false: nobody. Default: the user's notify.yaml, if any.",
+    )
     keep: Keep = Field(default=Keep(), description="What is kept of the trials' files.")
     storage: Annotated[OneLine, AfterValidator(_without_password)] | None = Field(
         default=None,
@@ -209,6 +241,13 @@ class Study(Frozen):
             )
         if self.repeats > 1:
             raise mistake_at(("repeats",), "several runs per trial are not supported yet: only 1 is")
+        ahead, walltime = self.walltime_warning.ahead, self.resources.walltime
+        if ahead is not None and walltime is not None and ahead >= walltime:
+            raise mistake_at(
+                ("walltime_warning", "ahead"), f"{ahead:g} s are not less than the walltime of {walltime} s"
+            )
+        if len(self.targets) > 1 and self.stop.of_value:
+            raise mistake_at(("stop", self.stop.of_value), "a study of several objectives has no one best value")
         if len({item.metric for item in self.targets}) < len(self.targets):
             raise mistake_at(("objectives",), "two objectives have the same metric")
         check_shares(self.sites, self.parallel)
@@ -247,6 +286,10 @@ class Study(Frozen):
                 "workdir": self.workdir if choice.workdir is None else choice.workdir,
             }
         )
+
+    def on(self, site: str) -> Self:
+        """The study as it runs on the site of this name, be it one of its own or not."""
+        return next((self.at(choice) for choice in self.sites if choice.name == site), self)
 
     def storage_url(self, environ: Mapping[str, str] | None = None) -> str | None:
         """``storage`` with its ``${NAME}`` filled from the environment; None for the default database.

@@ -67,7 +67,8 @@ resources: {{gpus: 1, cpus: 4, memory: 16GB, walltime: "02:00:00"}}    # of one 
 #   - {{metric: accuracy, csv: 'log.csv:accuracy'}}
 
 # Further attempts of a trial, by how the last one ended.
-# retry: {{node-failure: 3, preempted: 5, lost: 2, timeout: 0, out-of-memory: 0, failed: 0}}
+# retry: {{node-failure: 3, preempted: 5, lost: 2, timeout: 5, out-of-memory: 2, failed: 0}}
+# walltime_warning: {{ahead: 5m}}  # when the program is told to stop; longer than an epoch
 # failures: {{stop_after: 5}}     # pause once five trials in a row have failed
 # keep: {{best: 3}}               # best trials whose artifacts are kept
 # storage: postgresql://me:${{DB_PASSWORD}}@host/studies    # default: study.db in the study's folder

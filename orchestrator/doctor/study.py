@@ -145,7 +145,7 @@ class _Check:
             self.trials = self.record.trials if self.record is not None else None
             self.found.append(ok("database", "the driver has it; trials are those of the snapshot"))
             return
-        root = self.folder.root
+        root, path = self.folder.root, None
         try:
             url = self.study.storage_url()
             path, place = local_file(url, root), describe(url, root)
@@ -153,10 +153,11 @@ class _Check:
                 self._integrity(path)
             self.trials = read_trials(root, name=self.study.name, url=url)
         except SurveyError as failure:
-            spare = root / BACKUP
-            hint = failure.hint or "See whether its file system is well."
-            if spare.is_file():
-                hint = f"Its copy {spare} is {_ago(self.now, spare.stat().st_mtime)} old: put it in the place of {DATABASE}, then {_RESUME}."
+            hint = failure.hint or "See that the server is up, and the URL right."
+            if path is not None:
+                hint, spare = f"{self._rebuild()}; the old one is kept aside.", root / BACKUP
+                if spare.is_file():
+                    hint += f" Its copy {spare} is {_ago(self.now, spare.stat().st_mtime)} old."
             self.found.append(error("database", failure.message, hint))
             return
         except OSError as failure:
@@ -180,10 +181,10 @@ class _Check:
             except sqlite3.Error as failure:
                 said = [str(failure)]
         if said != ["ok"]:
-            raise SurveyError(
-                f"the study database {path} is damaged: {some(said, 2)}",
-                hint="Keep the file; put a backup of yours in its place. What the trials measured is in their result files.",
-            )
+            raise SurveyError(f"the study database {path} is damaged: {some(said, 2)}")
+
+    def _rebuild(self) -> str:
+        return f"`survey doctor {self.folder.root} --rebuild` makes it again from the attempt files"
 
     def ledger(self) -> None:
         """Attempts against trials: each running trial has one, each that ended has its outcome."""
@@ -230,7 +231,7 @@ class _Check:
         # A live driver's snapshot is a little older than its ledger.
         if (strange := sorted(attempted - set(known))) and not self.alive:
             text = f"{_trials(strange)} of the ledger not in the database: is the database older than the ledger?"
-            lines.append(error("ledger", text, f"Put the latest {DATABASE} (or {BACKUP}) back, then {_RESUME}."))
+            lines.append(error("ledger", text, f"Put the latest {DATABASE} back; or {self._rebuild()}."))
         open_ended, untold, different = [], [], []
         for key, attempts in self.attempts.items():
             if not key.isdigit() or int(key) not in known or not attempts:
@@ -250,7 +251,7 @@ class _Check:
             lines.append(warn("ledger", text, f"To go on, {_RESUME}."))
         if different:
             text = f"{_trials(different)} with other values in the database than in the ledger"
-            lines.append(error("values", text, "The ledger has what was measured. Who wrote to the database?"))
+            lines.append(error("values", text, f"The ledger has what was measured: {self._rebuild()}."))
         return lines
 
     def _agree(self, trial: TrialRecord, metrics: Mapping[str, Any]) -> bool:

@@ -72,14 +72,15 @@ def parse_result(text: str | None, tag: str) -> Result:
     Raises
     ------
     ResultError
-        If there is none, it is torn or not of the agreed form, or it carries another attempt's tag.
+        If there is none, it is torn or not of the agreed form (a name that stands in it twice included), or it
+        carries another attempt's tag.
     """
     if text is None:
         raise ResultError("the program wrote no result.json")
     if not text.strip():
         raise ResultError("result.json is empty")
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_each_once)
     except ValueError as error:
         raise ResultError(f"result.json is not whole JSON ({error})") from error
     if not isinstance(data, dict):
@@ -100,6 +101,15 @@ def parse_result(text: str | None, tag: str) -> Result:
         else:
             notes[name] = str(float(value))
     return Result(metrics=numbers, info=notes)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object: of two values under one name neither is more right than the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ResultError(f"result.json has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 def parse_report(data: Mapping[str, Any]) -> ExitReport:

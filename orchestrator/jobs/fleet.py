@@ -119,6 +119,16 @@ class Fleet:
                 if not berth.session.noted(job.key, MOVED):
                     return outcome
 
+    async def abort(self, *jobs: Job) -> None:
+        """Stop jobs of earlier fleets that are in flight; the next fleet runs them again."""
+        taken: dict[str, list[Job]] = {}
+        for job in jobs:
+            berth = self._bound(job.key) or self._berths[0]
+            taken.setdefault(berth.name, []).append(berth.fit(job))
+        await asyncio.gather(
+            *(berth.session.abort_begun(*taken[berth.name]) for berth in self._berths if berth.name in taken)
+        )
+
     def expect_array(self, *jobs: Job) -> int:
         """As `Session.expect_array`; no job of several sites is expected: where it goes is decided one by one."""
         return self._berths[0].session.expect_array(*jobs) if len(self._berths) == 1 else 0
@@ -142,6 +152,11 @@ class Fleet:
     def next_stop(self) -> float | None:
         """As `Session.next_stop`: the first of all sites."""
         return min((stop for berth in self._berths if (stop := berth.session.next_stop) is not None), default=None)
+
+    @property
+    def at_rest(self) -> int:
+        """As `Session.at_rest`, over all sites."""
+        return sum(berth.session.at_rest for berth in self._berths)
 
     @property
     def scheduler_queries(self) -> int:

@@ -10,15 +10,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from orchestrator.clock import Clock
+from orchestrator.config.site import BatchOptions, Site
 from orchestrator.errors import Paused
+from orchestrator.jobs.breaker import Breaker
 from orchestrator.jobs.collect import Remains, judge
 from orchestrator.jobs.dispatch import Dispatcher
 from orchestrator.jobs.packing import Packer, Withdrawn
-from orchestrator.jobs.retry import NEVER_RAN, RetryPolicy
+from orchestrator.jobs.retry import (
+    CHECKPOINTED,
+    NEVER_RAN,
+    Decision,
+    RetryPolicy,
+    asked_for,
+    left_checkpoint,
+    with_more_memory,
+)
 from orchestrator.jobs.submission import Accepted, NotThere, Rejected, Submitter, Unsettled, job_key, job_name
 from orchestrator.jobs.throttle import Throttle
 from orchestrator.jobs.watcher import Watched, Watcher
-from orchestrator.model import Answer, Attempt, Job, JobStatus, Outcome, Verdict
+from orchestrator.model import Answer, Attempt, Job, JobStatus, Outcome, Resources, Verdict
 from orchestrator.schedulers.base import Scheduler
 from orchestrator.store.ledger import Ledger, new_tag
 from orchestrator.transports.base import Transport
@@ -38,8 +48,8 @@ class Lives:
 
     Parameters
     ----------
-    site : str
-        The site's name, for messages and the ledger.
+    site, batch : Site, BatchOptions
+        Where the jobs run, and what they want of it: for the ledger, and for what a further attempt may ask for.
     orders : dict
         Jobs that are to end, by key, with one of the notes above; shared with whoever gives the orders.
     guard : callable
@@ -62,10 +72,12 @@ class Lives:
     def __init__(
         self,
         *,
-        site: str,
+        site: Site,
+        batch: BatchOptions,
         clock: Clock,
         ledger: Ledger,
         retry: RetryPolicy,
+        breaker: Breaker,
         fence: str,
         throttle: Throttle,
         transport: Transport,
@@ -79,9 +91,11 @@ class Lives:
         tell: Callable[..., None],
     ) -> None:
         self._site = site
+        self._batch = batch
         self._clock = clock
         self._ledger = ledger
         self._retry = retry
+        self._breaker = breaker
         self._fence = fence
         self._throttle = throttle
         self._transport = transport
@@ -104,10 +118,10 @@ class Lives:
         Raises
         ------
         Paused
-            If the scheduler refuses the job for a reason that a person must mend.
+            If the scheduler refuses the job for a reason that a person must mend, or too much has failed in a row.
         """
         attempts = list(self._ledger.attempts(job.key))
-        if attempts and self._final(attempts):
+        if attempts and self._final(job, attempts):
             assert attempts[-1].outcome is not None
             return attempts[-1].outcome
         while True:
@@ -116,8 +130,11 @@ class Lives:
                     self.waiting[job.key] = attempts[-1].planned
                     attempt = await self._resume(job, attempts[-1])
                 else:
+                    self._breaker.check()
                     self.waiting[job.key] = self._clock.now()
-                    attempt = await self._begin(job)
+                    further = self._next(job, attempts)[1]
+                    more = None if further.resources == job.resources else further.resources.memory
+                    attempt = await self._begin(further, memory=more)
             finally:
                 self.waiting.pop(job.key, None)
             attempts = list(self._ledger.attempts(job.key))
@@ -125,16 +142,33 @@ class Lives:
             assert outcome is not None
             if outcome.verdict is Verdict.REJECTED:
                 raise Paused(
-                    f"the scheduler of site {self._site!r} refuses {job.key}: {outcome.reason}",
+                    f"the scheduler of site {self._site.name!r} refuses {job.key}: {outcome.reason}",
                     hint="mend the study or the site, then run it again; nothing was lost",
                 )
             if not {INVALIDATED, *_TO_BE_RUN_AGAIN}.isdisjoint(attempt.notes):
                 return outcome
-            if not self._retry.again(attempts):
+            decision, further = self._next(job, attempts)
+            facts = {"key": job.key, "attempt": attempt.number, "verdict": str(outcome.verdict), "why": decision.why}
+            if not decision.again:
+                if outcome.verdict not in {Verdict.SUCCEEDED, Verdict.STOPPED}:
+                    self._tell("given-up", **facts)
                 return outcome
-            self._tell("retry", key=job.key, attempt=attempt.number, verdict=outcome.verdict, message=outcome.reason)
+            if further.resources != asked_for(job, attempt):
+                facts["memory"] = further.resources.memory
+            self._tell("retry", **facts, message=outcome.reason)
 
-    def _final(self, attempts: list[Attempt]) -> bool:
+    def _next(self, job: Job, attempts: list[Attempt]) -> tuple[Decision, Job]:
+        """Decide whether another attempt follows, and make the job as that one would ask for it."""
+        if not attempts:
+            return Decision(again=True, why="it is the first attempt"), job
+        last = attempts[-1]
+        needs: Resources | None = asked_for(job, last)
+        if last.outcome is not None and last.outcome.verdict is Verdict.OUT_OF_MEMORY:
+            needs = with_more_memory(self._site, self._batch, asked_for(job, last), last, self._retry.memory_factor)
+        decision = self._retry.decide(attempts, roomier=needs is not None)
+        return decision, job if needs is None else dataclasses.replace(job, resources=needs)
+
+    def _final(self, job: Job, attempts: list[Attempt]) -> bool:
         last = attempts[-1]
         if last.outcome is None or last.outcome.verdict is Verdict.REJECTED:
             return False
@@ -142,9 +176,9 @@ class Lives:
             return True
         if not _TO_BE_RUN_AGAIN.isdisjoint(last.notes):
             return False
-        return not self._retry.again(attempts)
+        return not self._next(job, attempts)[0].again
 
-    async def _begin(self, job: Job) -> Attempt:
+    async def _begin(self, job: Job, *, memory: int | None) -> Attempt:
         self._guard()
         attempt = self._ledger.plan(
             job.key,
@@ -152,7 +186,8 @@ class Lives:
             fence=self._fence,
             params=job.params,
             now=self._clock.now(),
-            site=self._site,
+            site=self._site.name,
+            memory=memory,
         )
         self._tell("planned", key=job.key, attempt=attempt.number, tag=attempt.tag)
         if (asked := self.orders.pop(job.key, None)) is not None:
@@ -167,10 +202,16 @@ class Lives:
                 noted(attempt, asked), self._void(job, attempt, Verdict.CANCELLED, f"{asked} before it was submitted")
             )
         if isinstance(sent.answer, Accepted):
+            self._breaker.accepted()
             return await self._watch(job, sent.attempt)
-        if isinstance(sent.answer, Unsettled):
-            return await self._follow(job, sent.attempt, await self._submitter.recover(sent.attempt))
-        return await self._follow(job, sent.attempt, sent.answer)
+        if not isinstance(sent.answer, Unsettled):
+            return await self._follow(job, sent.attempt, sent.answer)
+        found = await self._submitter.recover(sent.attempt)
+        if isinstance(found, NotThere):
+            self._breaker.in_vain(sent.attempt, sent.answer.reason, self._clock.now())
+        else:
+            self._breaker.accepted()
+        return await self._follow(job, sent.attempt, found)
 
     async def _resume(self, job: Job, attempt: Attempt) -> Attempt:
         self._tell("found", key=job.key, attempt=attempt.number, tag=attempt.tag, job_id=attempt.job_id or "")
@@ -220,6 +261,7 @@ class Lives:
             job_id=attempt.job_id,
             submitted=attempt.submitted or attempt.planned,
             suspect_since=attempt.suspect_since,
+            answered=attempt.fence == self._fence,  # it was submitted just now: nobody knows more
             on_progress=lambda step, value: self._tell("progress", key=job.key, step=step, value=value),
             on_state=state,
             on_suspect=suspect,
@@ -241,6 +283,8 @@ class Lives:
         attempt = self._latest(attempt)
         attempt = dataclasses.replace(attempt, job_id=attempt.job_id or watched.job_id)
         outcome = judge(job, attempt, remains, directory=directory, now=self._clock.now())
+        if left_checkpoint(remains.report, attempt.tag):
+            attempt = noted(attempt, CHECKPOINTED)
         if MOVED in attempt.notes:
             if not remains.claimed:
                 reason = "taken back before it began, to be run on another site"
@@ -259,6 +303,7 @@ class Lives:
         self._guard()
         attempt = dataclasses.replace(attempt, outcome=outcome)
         self._ledger.save(attempt)
+        self._breaker.ended(outcome)
         self._tell(
             "ended", key=attempt.key, attempt=attempt.number, verdict=str(outcome.verdict), message=outcome.reason
         )
@@ -273,6 +318,14 @@ class Lives:
             tag=attempt.tag,
             ended=self._clock.now(),
             directory=self._submitter.directory(attempt),
+        )
+
+    @property
+    def at_rest(self) -> int:
+        """How many jobs are with the scheduler, with all known that can be until time has passed."""
+        return sum(
+            watched.looked and (watched.answered or watched.job_id is None) and not watched.remains.done()
+            for watched in self.in_flight.values()
         )
 
     async def withdraw(self, key: str) -> bool:

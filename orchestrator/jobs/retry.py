@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
 from orchestrator.jobs.placement import Placement, place
-from orchestrator.model import Attempt, Resources, Verdict
+from orchestrator.model import Attempt, Job, Resources, Verdict
 
 if TYPE_CHECKING:
     from orchestrator.config.site import BatchOptions, Queue, Site
 
-__all__ = ["CHECKPOINTED", "NEVER_RAN", "Decision", "RetryPolicy", "left_checkpoint", "with_more_memory"]
+__all__ = [
+    "CHECKPOINTED",
+    "NEVER_RAN",
+    "Decision",
+    "RetryPolicy",
+    "asked_for",
+    "left_checkpoint",
+    "with_more_memory",
+]
 
 NEVER_RAN = "never-ran"
 """Note on an attempt whose claim the driver took: it cost nothing and does not count."""
@@ -93,6 +101,13 @@ class RetryPolicy:
 def left_checkpoint(report: Mapping[str, Any] | None, tag: str) -> bool:
     """Whether the agent's report on the attempt of ``tag`` says that its program wrote a checkpoint."""
     return report is not None and report.get("tag") == tag and isinstance(report.get("checkpoint"), int | float)
+
+
+def asked_for(job: Job, attempt: Attempt) -> Resources:
+    """What ``attempt`` asks for: its job's resources, with more memory where the ledger says so."""
+    if attempt.memory is None or attempt.memory <= (job.resources.memory or 0):
+        return job.resources
+    return dataclasses.replace(job.resources, memory=attempt.memory)
 
 
 def with_more_memory(

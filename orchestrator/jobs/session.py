@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.site import BatchOptions, Site
+from orchestrator.jobs.breaker import Breaker
 from orchestrator.jobs.dispatch import Dispatcher
 from orchestrator.jobs.life import ABORTED, FORGOTTEN, INVALIDATED, Lives, noted
 from orchestrator.jobs.maintenance import Maintenance
@@ -22,6 +23,7 @@ from orchestrator.jobs.placement import place
 from orchestrator.jobs.recovery import Finder
 from orchestrator.jobs.retry import RetryPolicy
 from orchestrator.jobs.script import scheduler_options
+from orchestrator.jobs.space_left import SpaceLeft
 from orchestrator.jobs.staging import stage_library
 from orchestrator.jobs.submission import Submitter
 from orchestrator.jobs.throttle import Throttle, shared_folder
@@ -62,6 +64,8 @@ class Session:
         Queue, group, modules... beyond what the site says.
     retry : RetryPolicy, optional
         Which verdicts are followed by another attempt.
+    breaker : Breaker, optional
+        How many failures in a row pause the study.
     limit : int, optional
         Largest number of jobs in flight; a packed job waits for no more than these.
     origin : Path, optional
@@ -82,6 +86,7 @@ class Session:
         site: Site,
         batch: BatchOptions | None = None,
         retry: RetryPolicy | None = None,
+        breaker: Breaker | None = None,
         limit: int | None = None,
         origin: Path | None = None,
         fence: str = "",
@@ -98,6 +103,7 @@ class Session:
         self.clock: Clock = clock or SystemClock()
         self._batch = _anchored(batch or BatchOptions(), origin)
         self._retry = retry or RetryPolicy()
+        self._breaker = breaker or Breaker()
         self._fence = fence
         self._guard = guard
         self._on_event = on_event
@@ -146,6 +152,7 @@ class Session:
             throttle=self._throttle,
             finder=self._finder,
             maintenance=self._maintenance,
+            space=SpaceLeft(self._transport, self.work_root, self.clock, on_room=self._room_is_lacking),
             on_wait=self._waits,
             on_held=self._holds,
             unwanted=lambda key: key in self._orders,
@@ -181,10 +188,12 @@ class Session:
             on_trouble=lambda words: self._tell("trouble", message=words),
         )
         self._lives = Lives(
-            site=self.site.name,
+            site=self.site,
+            batch=self._batch,
             clock=self.clock,
             ledger=self._ledger,
             retry=self._retry,
+            breaker=self._breaker,
             fence=self._fence,
             throttle=self._throttle,
             transport=self._transport,
@@ -292,7 +301,7 @@ class Session:
         Raises
         ------
         Paused
-            If the scheduler refuses the job for a reason that a person must mend.
+            If the scheduler refuses the job for a reason that a person must mend, or too much has failed in a row.
         """
         if self._room is None:
             return await self._lives.run(job)
@@ -302,6 +311,12 @@ class Session:
     async def abort(self, *keys: str) -> None:
         """Stop jobs; the next session runs them again."""
         await self._stop(keys, ABORTED)
+
+    async def abort_begun(self, *jobs: Job) -> None:
+        """Take up jobs that earlier sessions left in flight, and stop them at once."""
+        self.submit(*jobs)
+        await asyncio.sleep(0)  # each is in view before the first one ends: one command cancels them all
+        await self.abort(*(job.key for job in jobs))
 
     async def cancel(self, *keys: str) -> None:
         """Stop jobs and forget them, also those that have ended: the next session runs them again."""
@@ -367,6 +382,11 @@ class Session:
         return tuple(self._lives.waits)
 
     @property
+    def at_rest(self) -> int:
+        """How many jobs are with the scheduler, and were looked at and asked about since this session has them."""
+        return self._lives.at_rest
+
+    @property
     def scheduler_queries(self) -> int:
         """How many live queries the scheduler has been asked so far."""
         return self._watcher.queries
@@ -408,6 +428,9 @@ class Session:
         if needed is not None:
             words = f"{needed.message}. Type: survey login --site {self.site.name}  Then the study goes on by itself"
         self._tell("waiting", message=words, login=needed is not None)
+
+    def _room_is_lacking(self, words: str, lacking: bool) -> None:
+        self._tell("waiting", message=words, room=lacking)
 
     def _holds(self, tag: str, stop: float) -> None:
         words = f"the site stops at {Maintenance.words(stop)}: the job would run into it, and goes after it"

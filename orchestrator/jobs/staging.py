@@ -22,7 +22,16 @@ from orchestrator.model import Attempt, Job, Json
 from orchestrator.transports.base import Command, Completion, Transport
 from orchestrator.transports.remote import RemoteTransport
 
-__all__ = ["Library", "attempt_directory", "attempt_files", "order", "run_with", "stage", "stage_library"]
+__all__ = [
+    "Library",
+    "attempt_directory",
+    "attempt_files",
+    "library_version",
+    "order",
+    "run_with",
+    "stage",
+    "stage_library",
+]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -51,18 +60,27 @@ def attempt_directory(work_root: str, key: str, number: int) -> str:
 
 async def stage_library(transport: Transport, work_root: str) -> Library:
     """Put agent, queue program and trial module into a folder named by their content."""
-    files = {
-        "agent.py": (_PACKAGE / "agent.py").read_bytes(),
-        "localq.py": (_PACKAGE / "localq.py").read_bytes(),
-        "orchestrator/trial.py": (_PACKAGE / "trial.py").read_bytes(),
-    }
-    digest = hashlib.sha256(b"\0".join(files[name] for name in sorted(files))).hexdigest()[:12]
-    library = Library(root=posixpath.join(work_root, "lib", digest))
+    files = _library_files()
+    library = Library(root=posixpath.join(work_root, "lib", library_version()))
     last = posixpath.join(library.root, "complete")
     if await transport.get(last) is None:
         await transport.put({posixpath.join(library.root, name): content for name, content in files.items()})
         await transport.put({last: b"\n"})
     return library
+
+
+def library_version() -> str:
+    """Name of the staged library's folder, which is its content's."""
+    files = _library_files()
+    return hashlib.sha256(b"\0".join(files[name] for name in sorted(files))).hexdigest()[:12]
+
+
+def _library_files() -> dict[str, bytes]:
+    return {
+        "agent.py": (_PACKAGE / "agent.py").read_bytes(),
+        "localq.py": (_PACKAGE / "localq.py").read_bytes(),
+        "orchestrator/trial.py": (_PACKAGE / "trial.py").read_bytes(),
+    }
 
 
 def order(
@@ -94,6 +112,7 @@ def order(
         "walltime": walltime,
         "margin": margin,
         "kill_grace": kill_grace,
+        "warn_signal": job.warn_signal or None,
         "metrics": list(job.metrics),
         "read": [
             {name: value for name in ("metric", "stdout", "json", "csv") if (value := getattr(rule, name)) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.jobs.placement import Placement, place
 from orchestrator.jobs.recovery import Fate, Finder, Located, Sought, locate
 from orchestrator.jobs.script import ScriptRequest, render, wrap_command
+from orchestrator.jobs.space_left import SpaceLeft
 from orchestrator.jobs.staging import Library, attempt_directory, attempt_files, order, run_with, stage
 from orchestrator.jobs.throttle import Throttle
 from orchestrator.model import Attempt, Job
@@ -107,6 +109,7 @@ class Submitter:
         throttle: Throttle,
         finder: Finder,
         maintenance: Maintenance,
+        space: SpaceLeft,
         on_wait: Callable[[str, str], None],
         on_held: Callable[[str, float], None],
         unwanted: Callable[[str], bool],
@@ -123,6 +126,7 @@ class Submitter:
         self._throttle = throttle
         self._finder = finder
         self._maintenance = maintenance
+        self._space = space
         self._on_wait = on_wait
         self._on_held = on_held
         self._unwanted = unwanted
@@ -151,7 +155,8 @@ class Submitter:
             gpus=bundle.members[0][0].resources.gpus * bundle.each,
             cpus=bundle.members[0][0].resources.cpus * bundle.each,
         )
-        unstaged = await stage(self._transport, files, executable=request.script)
+        staged = functools.partial(stage, self._transport, files, executable=request.script)
+        unstaged = await self._space.before(staged, unwanted=lambda: self._given_up(bundle)) or {}
         jobs: dict[str, list[str]] = {}
         for _, attempt in bundle.members:
             jobs.setdefault(job_key(attempt), []).append(attempt.tag)
@@ -205,7 +210,7 @@ class Submitter:
             command=wrap_command(self._batch, self._site, job.command, job.resources, binds=self._binds(job)),
             environment=job.environment,
             walltime=placement.walltime,
-            margin=self._site.margin,
+            margin=self._site.margin if job.warn_ahead is None else job.warn_ahead,
             kill_grace=self._site.kill_grace,
         )
         return attempt_files(directory, job_order=job_order, params=job.params, script=script)

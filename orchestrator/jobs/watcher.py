@@ -95,6 +95,8 @@ class Watched:
     on_suspect: Callable[[float | None], None] = lambda _since: None
     on_claim: Callable[[], None] = lambda: None
     claimed: bool = False
+    looked: bool = False  # whether its files were looked at since it is watched
+    answered: bool = False  # whether the scheduler was asked about it since it is watched
     stopped: bool = False
     offset: int = 0
     last: JobStatus | None = None
@@ -236,6 +238,7 @@ class Watcher:
             return
         for watched in group:
             self._read_files(watched, reply["attempts"].get(watched.directory) or {})
+            watched.looked = True
         if query is not None and command is not None and reply.get("query") is not None:
             said = reply["query"]
             completion = Completion(
@@ -360,6 +363,7 @@ class Watcher:
         jobs = {watched.job_id for watched in present}
         outage = len(jobs) > 1 and all(answers[watched.tag].answer is Answer.ABSENT for watched in present)
         for watched in present:
+            watched.answered = True
             if not watched.remains.done():
                 self._weigh(watched, answers[watched.tag], outage=outage)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.search.layout import StudyFolder, trial_number
 from orchestrator.search.reader import study_record
+from orchestrator.store.atomic import FILE_MODE, told_in_words
 from orchestrator.store.snapshot import publish
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.jobs.fleet import Fleet
     from orchestrator.jobs.session import Event
     from orchestrator.model import Json
-    from orchestrator.search.driver import Blocking
+    from orchestrator.search.usage import Usage
     from orchestrator.store.record import StudyRecord, TrialRecord
     from orchestrator.store.studydb import StudyDatabase
 
@@ -29,6 +31,8 @@ __all__ = ["Chronicle"]
 _PAUSE = 1.0
 _SHARE = 50.0
 _SHOW_PAUSE = 5.0
+_NEEDS = ("login", "room", "server")
+"""Fields of "waiting" events that say, true or false, whether the study is held up by this."""
 
 
 class Chronicle:
@@ -50,7 +54,8 @@ class Chronicle:
         self._site = site
         self._clock = clock
         self._listener = listener
-        self._login_needed = ""
+        self._needed: dict[str, str] = {}  # what holds the study up, in words
+        self._publishing = asyncio.Lock()
         self._unseen = False
         self._next = 0.0
         self.message = ""
@@ -61,13 +66,13 @@ class Chronicle:
         *,
         database: StudyDatabase,
         fleet: Fleet,
+        usage: Usage,
         planned: int,
         provenance: Mapping[str, Json],
-        blocking: Blocking,
     ) -> None:
         """From now on snapshots can be made: of ``database``, with the ``fleet``'s word on jobs that are stuck."""
-        self._database, self._fleet = database, fleet
-        self._planned, self._provenance, self._blocking = planned, provenance, blocking
+        self._database, self._fleet, self._usage = database, fleet, usage
+        self._planned, self._provenance = planned, provenance
 
     @property
     def record(self) -> StudyRecord:
@@ -80,10 +85,11 @@ class Chronicle:
 
     def write(self, event: Event) -> None:
         """Something has happened, here or in the session."""
-        if event["event"] == "waiting" and "login" in event:
-            self._login_needed = event["message"] if event["login"] else ""
+        if event["event"] == "waiting":
+            self._needed |= {need: event["message"] if event[need] else "" for need in _NEEDS if need in event}
         self._unseen = True
-        with self._folder.events.open("a", encoding="utf-8") as file:
+        path = self._folder.events
+        with told_in_words(path), open(path, "a", encoding="utf-8", opener=_private) as file:
             file.write(json.dumps(event, default=str) + "\n")
         self._listener(event)
 
@@ -92,7 +98,9 @@ class Chronicle:
         now = self._clock.now()
         if force or now >= self._next:
             begun = time.perf_counter()
-            self._latest = await self._blocking(lambda: self._snapshot(state, now))
+            # Not in turn with the database's writes: readers are to see that its server is away.
+            async with self._publishing:
+                self._latest = await self._clock.blocking(lambda: self._snapshot(state, now))
             # A snapshot of a long study costs more: it takes at most a small share of the driver's time.
             self._next = now + max(_PAUSE, _SHARE * (time.perf_counter() - begun))
         return self._latest
@@ -107,15 +115,17 @@ class Chronicle:
                 await asyncio.shield(self.publish("running"))
 
     def _snapshot(self, state: str, now: float) -> StudyRecord:
+        needed = next(filter(None, self._needed.values()), "")
         record = study_record(
             self._study,
             self._with_stuck(self._database.record()),
             site=self._site,
-            state="paused" if state == "running" and self._login_needed else state,
-            message=self.message or self._login_needed or self._announced(state),
+            state="paused" if state == "running" and needed else state,
+            message=self.message or needed or self._announced(state),
             root=self._folder.root,
             planned=self._planned,
             updated=now,
+            used=dataclasses.asdict(self._usage.total),
             provenance=self._provenance,
         )
         publish(self._folder.root, record)
@@ -131,3 +141,7 @@ class Chronicle:
     def _announced(self, state: str) -> str:
         stop = self._fleet.next_stop
         return f"the site stops at {Maintenance.words(stop)}" if stop is not None and state == "running" else ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)

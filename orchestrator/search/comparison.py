@@ -73,6 +73,7 @@ class ComparisonDriver:
         self._on_event = on_event
         self._running: dict[str, StudyDriver] = {}
         self._draining = False
+        self._stopped = False
 
     def drain(self) -> None:
         """Ask for no new trials in any arm, and begin no further arm."""
@@ -90,6 +91,11 @@ class ComparisonDriver:
     def draining(self) -> bool:
         """Whether `drain` was called."""
         return self._draining
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked for the end of an arm, by a request in its folder."""
+        return self._stopped
 
     async def run(self) -> list[tuple[Arm, StudyRecord]]:
         """Run all arms, or what is left of them; arms not begun because of `drain` are missing."""
@@ -120,6 +126,7 @@ class ComparisonDriver:
             # A comparison shows what each sampler came to, failures included.
             return driver.record
         finally:
+            self._stopped |= driver.stopped
             del self._running[arm.label]
 
 

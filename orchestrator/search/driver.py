@@ -7,27 +7,35 @@ is needed to go on lies in the study database and the ledger, and ``run`` on an 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.site import Site
+from orchestrator.config.stopping import Stopping
 from orchestrator.config.study import Study
 from orchestrator.errors import HeldByAnother, Paused, SurveyError, TooManyFailures
-from orchestrator.jobs.fleet import Berth, Fleet
-from orchestrator.jobs.retry import RetryPolicy
-from orchestrator.jobs.session import Event, Session
-from orchestrator.model import Job, Json, Outcome, ReadRule, Resources, Verdict
+from orchestrator.jobs.fleet import Fleet
+from orchestrator.jobs.session import Event
+from orchestrator.model import Job, Json, Outcome
 from orchestrator.search import space as space_tools
+from orchestrator.search.assignment import study_fleet, study_job
 from orchestrator.search.chronicle import Chronicle
+from orchestrator.search.departure import Departure
+from orchestrator.search.ending import ending
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
 from orchestrator.search.layout import StudyFolder, trial_key, trial_number
 from orchestrator.search.places import Place
+from orchestrator.search.requests import take_request
+from orchestrator.search.stopping import why_stop
+from orchestrator.search.usage import Usage
 from orchestrator.store.lease import Lease
+from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord
 from orchestrator.store.studydb import StudyDatabase
 from orchestrator.transports.base import Transport
@@ -40,14 +48,9 @@ __all__ = ["StudyDriver", "run_study"]
 T = TypeVar("T")
 
 _RENEW_PAUSE = 20.0
+_REQUEST_PAUSE = 2.0
 _REPORT_PAUSE = 1.0
 _SLOW_ASK = 1.0
-
-
-class Blocking(Protocol):
-    """Runs a function that may block, one at a time, without making the other coroutines wait."""
-
-    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class StudyDriver:
@@ -86,8 +89,8 @@ class StudyDriver:
         self.folder = StudyFolder((root / study.name).resolve())
         self.origin = origin.resolve()
         self.clock: Clock = clock or SystemClock()
-        self._draining = False
-        self._leaving = asyncio.Event()
+        self._departure = Departure()
+        self._ended_by = ""
         self._asking = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._ready: deque[tuple[int, Mapping[str, Json]]] = deque()
@@ -107,12 +110,30 @@ class StudyDriver:
 
     def drain(self) -> None:
         """Ask for no new trials; those that run finish."""
-        self._draining = True
+        self._departure.draining = True
         self._event("draining")
 
     def leave(self) -> None:
         """Leave jobs to run and end the driver."""
-        self._leaving.set()
+        self._departure.leave()
+
+    def cancel(self) -> None:
+        """Cancel the jobs in flight and end the driver; their trials stay unfinished, to be run again.
+
+        Before `run`, nothing is asked for or submitted: only what earlier drivers left in flight is cancelled.
+        """
+        self._departure.cancelling = True
+        self.leave()
+
+    def pass_once(self, patience: float) -> None:
+        """Let `run` leave as soon as what was in flight is known of, what has ended is told, and the slots are full.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds after which it leaves in any case: limits may hold jobs back, a scheduler may be away.
+        """
+        self._departure.patience = patience
 
     @property
     def record(self) -> StudyRecord:
@@ -120,9 +141,14 @@ class StudyDriver:
         return self._chronicle.record
 
     @property
+    def stopped(self) -> bool:
+        """Whether somebody has asked for its end by a request in the study's folder."""
+        return self._departure.requested
+
+    @property
     def draining(self) -> bool:
         """Whether `drain` was called."""
-        return self._draining
+        return self._departure.draining
 
     async def run(self) -> StudyRecord:
         """Run the study, or what is left of it.
@@ -138,6 +164,7 @@ class StudyDriver:
         TooManyFailures
             The budget is spent, and more trials failed than the study allows.
         """
+        self._loop = asyncio.get_running_loop()
         self._lease = Lease.acquire(self.folder.root, self.clock)
         try:
             provenance = freeze(
@@ -164,6 +191,8 @@ class StudyDriver:
         counts = self._database.counts
         self._planned = counts.total() - counts["waiting"]
         self._budget = await self._blocking(self._total)
+        self._usage = Usage(Ledger(self.folder.root), self.places)
+        await self._blocking(self._usage.load)
         self._keeper = Keeper(self.study.keep.best, maximize=self.study.targets[0].direction == "maximize")
         state, problem = "interrupted", None
         async with self._make_fleet() as fleet:
@@ -171,9 +200,9 @@ class StudyDriver:
             self._chronicle.begin(
                 database=self._database,
                 fleet=fleet,
+                usage=self._usage,
                 planned=self._budget,
                 provenance=provenance,
-                blocking=self._blocking,
             )
             await self._keeper.resume(
                 {trial.directory: trial.values[0] for trial in self._database.record() if trial.values}, fleet
@@ -181,10 +210,11 @@ class StudyDriver:
             self._event("started", trials=self._budget, done=self._planned - len(unfinished), resumed=len(unfinished))
             await self._chronicle.publish("running", force=True)
             try:
-                await self._until_done_or_left()
+                if not self._departure.leaving:
+                    await self._until_done_or_left()
                 counts = self._database.counts
-                if counts["complete"] + counts["pruned"] + counts["failed"] >= self._budget:
-                    state = "done"
+                if counts["complete"] + counts["pruned"] + counts["failed"] >= self._last:
+                    state, self._departure.requested, self._chronicle.message = "done", False, self._ended_by
                     # A copy that nobody holds open: for dashboards, and for the day the database is damaged.
                     await self._blocking(self._database.backup)
             except HeldByAnother:
@@ -193,7 +223,10 @@ class StudyDriver:
             except SurveyError as error:
                 state, problem, self._chronicle.message = "paused", error, error.message
             finally:
+                self._database.stop_waiting()
                 await asyncio.gather(*self._chores, return_exceptions=True)
+        if self._departure.cancelling:
+            await self._cancel_left()
         self._event("paused" if problem else state, message=self._chronicle.message)
         record = await self._chronicle.publish(state, force=True)
         if problem is not None:
@@ -201,30 +234,24 @@ class StudyDriver:
         self._count_failures(record)
         return record
 
+    async def _cancel_left(self) -> None:
+        async with self._make_fleet() as fleet:
+            cancelled = await self._departure.cancel(self.study, self.folder.root, fleet)
+        for key in cancelled:
+            none: Json = {"job_id": "", "attempt": 0, "submitted": None}
+            await self._blocking(functools.partial(self._database.note, trial_number(key), "job", none))
+        self._event("cancelled", keys=cancelled)
+
     def _make_fleet(self) -> Fleet:
-        parallel = self.study.parallel
-        berths = [
-            Berth(
-                session=Session(
-                    self.folder.root,
-                    name=self.study.name,
-                    site=place.site,
-                    batch=place.study.batch,
-                    retry=RetryPolicy(limits=self.study.retry.limits()),
-                    limit=place.share or parallel,
-                    origin=self.origin,
-                    fence=self._lease.fence,
-                    guard=self._lease.check,
-                    clock=self.clock,
-                    transport=place.transport,
-                    on_event=self._hearer(place.site.name),
-                ),
-                share=place.share or parallel,
-                fit=place.fit(self.origin),
-            )
-            for place in self.places
-        ]
-        return Fleet(berths, limit=parallel, clock=self.clock)
+        return study_fleet(
+            self.study,
+            self.places,
+            self.folder.root,
+            origin=self.origin,
+            lease=self._lease,
+            clock=self.clock,
+            on_event=self._hearer,
+        )
 
     async def _until_done_or_left(self) -> None:
         # The first fill asks for all slots at once, before any of them waits for a submit.
@@ -234,9 +261,13 @@ class StudyDriver:
             # Nothing that a result could change: these may go to the scheduler as one array.
             self._fleet.expect_array(*(self._job(number, params) for number, params in self._ready))
         slots = [asyncio.create_task(self._slot(), name=f"slot-{index}") for index in range(self.study.parallel)]
-        keeper = asyncio.create_task(self._renew(), name="lease")
+
+        def all_at_rest() -> bool:
+            return self._fleet.at_rest >= sum(not slot.done() for slot in slots)
+
+        keeper = asyncio.create_task(self._keep(), name="lease")
         shower = asyncio.create_task(self._chronicle.keep_shown(), name="snapshot")
-        leaving = asyncio.create_task(self._leaving.wait(), name="leave")
+        leaving = asyncio.create_task(self._departure.wait(self.clock, all_at_rest), name="leave")
         try:
             waiting: set[asyncio.Task[Any]] = {*slots, keeper, shower, leaving}
             while any(slot in waiting for slot in slots):
@@ -264,7 +295,7 @@ class StudyDriver:
     async def _ask(self) -> tuple[int, Mapping[str, Json]] | None:
         """A new trial, created whole in the database; None where the budget is spent."""
         async with self._asking:
-            if self._draining or self._planned >= self._budget:
+            if self._departure.draining or self._planned >= self._last or await self._blocking(self._ends_early):
                 return None
             self._planned += 1
             begun = time.perf_counter()
@@ -272,6 +303,27 @@ class StudyDriver:
             seconds = time.perf_counter() - begun
         self._event("asked", number=number, params=params, seconds=round(seconds, 4), slow=seconds > _SLOW_ASK)
         return number, params
+
+    @property
+    def _last(self) -> int:
+        """How many trials there will have been at the end."""
+        return self._planned if self._ended_by else self._budget
+
+    def _ends_early(self) -> bool:
+        """Whether a rule of the study's holds, after which no new trial is begun."""
+        if self.study.stop != Stopping():
+            trials = self._database.record()
+            self._ended_by = why_stop(
+                self.study.stop,
+                trials,
+                self._usage,
+                direction=self.study.targets[0].direction,
+                in_flight=sum(trial.state == "running" for trial in trials),
+                now=self.clock.now(),
+            )
+        if self._ended_by:
+            self._event("enough", message=self._ended_by)
+        return bool(self._ended_by)
 
     def _ask_now(self) -> tuple[int, Mapping[str, Json]]:
         self._lease.check()
@@ -299,16 +351,11 @@ class StudyDriver:
 
     async def _record(self, number: int, outcome: Outcome) -> None:
         await asyncio.gather(*[task for task in self._chores if task.get_name() == str(number)])
-        values: list[float] | None = None
-        if outcome.verdict is Verdict.SUCCEEDED:
-            state, values = "complete", [outcome.metrics[item.metric] for item in self.study.targets]
-        elif outcome.verdict is Verdict.STOPPED:
-            state = "pruned"
-        else:
-            state = "failed"
-        attributes = _attributes(outcome, self._fleet.site_of(trial_key(number)))
+        end = ending(outcome, self.study.targets, self._fleet.site_of(trial_key(number)))
+        state, values = end.state, end.values
         self._lease.check()
-        await self._blocking(lambda: self._database.tell(number, state, values, attributes))
+        await self._blocking(lambda: self._database.tell(number, state, values, end.attributes))
+        await self._blocking(lambda: self._usage.count(trial_key(number)))
         self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict))
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
         # The slot asks for its next trial first; these come after it.
@@ -323,8 +370,8 @@ class StudyDriver:
             )
 
     def _count_failures(self, record: StudyRecord) -> None:
-        failed = [trial for trial in record.trials if trial.state == "failed"]
-        finished = len(record.finished)
+        failed = [trial for trial in record.counted if trial.state == "failed"]
+        finished = len(record.counted)
         if record.state == "done" and finished and len(failed) > self.study.failures.most * finished:
             raise TooManyFailures(
                 f"{len(failed)} of {finished} trials failed, the first one: {failed[0].reason}",
@@ -332,29 +379,7 @@ class StudyDriver:
             )
 
     def _job(self, number: int, params: Mapping[str, Json]) -> Job:
-        from orchestrator.samplers import trial_seed
-
-        study = self.study
-        needed = [item.metric for item in study.targets]
-        resources = study.resources
-        return Job(
-            key=trial_key(number),
-            number=number,
-            command=study.command if isinstance(study.command, str) else tuple(study.command),
-            params=params,
-            resources=Resources(
-                gpus=resources.gpus,
-                cpus=resources.cpus,
-                memory=resources.memory,
-                walltime=resources.walltime,
-                nodes=resources.nodes,
-            ),
-            metrics=tuple(needed),
-            read=tuple(
-                ReadRule(metric=rule.metric, stdout=rule.stdout, json=rule.json_, csv=rule.csv) for rule in study.read
-            ),
-            seed=trial_seed(study.sampler.seed, number) % 2**31,
-        )
+        return study_job(self.study, number, params)
 
     # Events, reports, snapshots, the lease
 
@@ -398,10 +423,19 @@ class StudyDriver:
         for line in lines:
             self._event("changed", message=line)
 
-    async def _renew(self) -> None:
+    async def _keep(self) -> None:
+        """Keep the lease, and look whether somebody asks for the driver's end."""
+        # Only people are in a hurry, and they live in the machine's own time.
+        pause = _REQUEST_PAUSE if isinstance(self.clock, SystemClock) else _RENEW_PAUSE
+        renewed = self.clock.now()
         while True:
-            await self.clock.sleep(_RENEW_PAUSE)
-            self._lease.renew()
+            await self.clock.sleep(pause)
+            if (request := take_request(self.folder.root, self._lease.token)) is not None:
+                self._event("stopping", message=f"{request.by} asks to {request.how}", how=str(request.how))
+                self._departure.obey(request)
+            if self.clock.now() - renewed > _RENEW_PAUSE - pause / 2:
+                self._lease.renew()
+                renewed = self.clock.now()
 
     async def _blocking(self, function: Callable[[], T]) -> T:
         async with self._writing:
@@ -415,7 +449,12 @@ class StudyDriver:
             url=self.study.storage_url(),
             definition=self.study.frozen(),
             guard=self._lease.check,
+            now=self.clock.now,
+            on_wait=lambda words, away: self._loop.call_soon_threadsafe(self._server_waits, words, away),
         )
+
+    def _server_waits(self, words: str, away: bool) -> None:
+        self._event("waiting", message=words, server=away)
 
 
 async def run_study(
@@ -428,29 +467,3 @@ async def run_study(
 ) -> StudyRecord:
     """Run ``study`` to its end and return its record; see `StudyDriver`."""
     return await StudyDriver(study, where, root, origin=origin, on_event=on_event).run()
-
-
-def _attributes(outcome: Outcome, site: str) -> dict[str, Json]:
-    return {
-        "outcome": {
-            "site": site,
-            "verdict": str(outcome.verdict),
-            "reason": outcome.reason,
-            "attempts": outcome.attempts,
-            "tag": outcome.tag,
-            "job_id": outcome.job_id,
-            "host": outcome.host,
-            "submitted": outcome.submitted,
-            "started": outcome.started,
-            "ended": outcome.ended,
-            "queue_wait": outcome.queue_wait,
-            "exit_code": outcome.exit_code,
-            "signal": outcome.signal,
-            "max_rss": outcome.max_rss,
-            "gpus": list(outcome.gpus),
-            "gpu_memory": outcome.gpu_memory,
-            "directory": outcome.directory,
-        },
-        "metrics": dict(outcome.metrics),
-        "info": dict(outcome.info),
-    }

@@ -15,13 +15,14 @@ from orchestrator.errors import SurveyError, UsageError
 from orchestrator.jobs.placement import place
 from orchestrator.jobs.script import ScriptRequest, render, scheduler_options
 from orchestrator.jobs.staging import Library, attempt_directory
-from orchestrator.model import Resources
 from orchestrator.schedulers.base import SubmitRequest
 from orchestrator.schedulers.registry import make_scheduler
 from orchestrator.search import space as space_tools
+from orchestrator.search.assignment import study_resources
 from orchestrator.search.freeze import refuse_another, refuse_elsewhere
 from orchestrator.search.layout import StudyFolder, trial_key
 from orchestrator.search.reader import read_study
+from orchestrator.search.usage import share_of_node
 from orchestrator.store.lease import read_holder
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.config.site import BatchOptions, Site
     from orchestrator.config.study import Study
     from orchestrator.jobs.placement import Placement
+    from orchestrator.model import Resources
 
 __all__ = ["Cost", "Forecast", "dearest", "examine", "forecast", "total"]
 
@@ -151,7 +153,7 @@ def examine(study: Study, site: Site, folder: StudyFolder, *, among: Sequence[Si
         space=space_tools.distributions(study.space),
         grid=grid,
     )
-    placement = place(site, _resources(study), study.batch, attempts=study.parallel)
+    placement = place(site, study_resources(study), study.batch, attempts=study.parallel)
     return placement, study.trials if grid is None else min(study.trials, len(grid))
 
 
@@ -173,7 +175,7 @@ def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Seque
     folder = StudyFolder((root / study.name).resolve())
     _, planned = examine(study, site, folder, among=among)
     batch = _anchored(study.batch, origin)
-    resources = _resources(study)
+    resources = study_resources(study)
     placement = place(site, resources, batch, attempts=study.parallel)
     work_root = site.resolved_work_root(root, study.name, group=site.group_of(batch))
     left = max(0, planned - _finished(folder))
@@ -189,7 +191,7 @@ def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Seque
         refusals=refusals,
         elsewhere=elsewhere,
         unchecked=unchecked,
-        warnings=_oddities(study, origin) if site.transport.kind == "local" else (),
+        warnings=_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin),
     )
 
 
@@ -221,11 +223,6 @@ def total(costs: Sequence[Cost]) -> Cost:
         node_hours=added(cost.node_hours for cost in costs),
         node_hours_packed=added(cost.node_hours_packed for cost in costs),
     )
-
-
-def _resources(study: Study) -> Resources:
-    wish = study.resources
-    return Resources(gpus=wish.gpus, cpus=wish.cpus, memory=wish.memory, walltime=wish.walltime, nodes=wish.nodes)
 
 
 def _amount(hours: float) -> str:
@@ -264,23 +261,13 @@ def _cost(trials: int, site: Site, placement: Placement, resources: Resources) -
     if placement.walltime is None:
         return Cost(trials=trials, gpu_hours=None, node_hours=None, node_hours_packed=None)
     hours = placement.walltime / 3600.0
-    nodes = placement.nodes * _share_of_node(site, placement)
+    nodes = placement.nodes * share_of_node(site, placement)
     return Cost(
         trials=trials,
         gpu_hours=trials * hours * resources.gpus * resources.nodes,
         node_hours=trials * hours * nodes,
         node_hours_packed=math.ceil(trials / placement.pack) * hours * nodes,
     )
-
-
-def _share_of_node(site: Site, placement: Placement) -> float:
-    """Which part of a node a job of a queue that cuts nodes takes: that of what it takes most of."""
-    rows = [row for row in site.queues if row.name == placement.queue and row.unit == placement.unit == "share"]
-    if len(rows) != 1:
-        return 1.0
-    takes = ((placement.gpus, rows[0].gpus_per_unit), (placement.cpus, rows[0].cores_per_unit))
-    shares = [took / has for took, has in (*takes, (placement.memory or 0, rows[0].memory_per_unit)) if has]
-    return min(1.0, max(shares, default=1.0))
 
 
 def _script(study: Study, site: Site, batch: BatchOptions, placement: Placement, work_root: str) -> str:
@@ -352,6 +339,13 @@ def _unwritable(path: Path) -> str:
     if not near.is_dir():
         return f"{near} is not a folder"
     return "" if os.access(near, os.W_OK | os.X_OK) else f"you may not write to {near}"
+
+
+def _far_oddities(study: Study, site: Site, origin: Path) -> tuple[str, ...]:
+    if os.path.isabs(study.workdir or ""):
+        return ()
+    words = f"the command runs in {origin / (study.workdir or '')} on {site.name}, as on this machine"
+    return (f"{words}: set `workdir` to the folder of the code there, unless there is such a one",)
 
 
 def _oddities(study: Study, origin: Path) -> tuple[str, ...]:

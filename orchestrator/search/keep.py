@@ -1,7 +1,8 @@
-"""Artefacts (models, predictions) are kept for the best trials only."""
+"""Artefacts (models, predictions) and checkpoints are kept for the best trials only."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,12 @@ __all__ = ["Keeper"]
 
 
 class Keeper:
-    """Knows the best trials so far and removes the artefacts of those that fall out.
+    """Knows the best trials so far and removes what those that fall out have kept.
 
     Parameters
     ----------
     best : int
-        How many trials keep their artefacts.
+        How many trials keep their artefacts and checkpoints.
     maximize : bool
         Whether a larger value is better.
     """
@@ -41,4 +42,10 @@ class Keeper:
         fallen = ranked[self._best :]
         for directory in fallen:
             del self._kept[directory]
-        return [f"{directory}/artifacts" for directory in fallen if directory]
+        # A trial's attempts share one checkpoint, beside them.
+        return [
+            path
+            for directory in fallen
+            if directory
+            for path in (f"{directory}/artifacts", f"{posixpath.dirname(directory)}/checkpoint")
+        ]

@@ -44,10 +44,20 @@ class StudyFolder:
         """Where the site ``name`` is kept if it is one of several."""
         return self.root / "sites" / f"{name}.yaml"
 
+    def site_of(self, name: str) -> Path:
+        """Where the site is kept that an attempt calls ``name``."""
+        several = self.site_called(name)
+        return several if several.is_file() else self.site
+
     @property
     def events(self) -> Path:
         """One JSON object a line, for people and plots."""
         return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What a driver without a terminal has to say."""
+        return self.root / "driver.log"
 
     @property
     def provenance(self) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import SurveyError, UsageError
 from orchestrator.search.layout import StudyFolder
 from orchestrator.store.record import StudyRecord
 
@@ -28,6 +30,7 @@ def study_record(
     root: Path,
     planned: int,
     updated: float,
+    used: Mapping[str, float],
     provenance: Mapping[str, Json],
 ) -> StudyRecord:
     """The study as readers see it."""
@@ -44,6 +47,7 @@ def study_record(
         state=state,
         message=message,
         updated=updated,
+        used=used,
         root=str(root),
         trials=trials,
         provenance=provenance,
@@ -80,11 +84,8 @@ def trial_directory(root: Path, attempt: Attempt, *, user: str | None = None, ho
     from orchestrator.store.atomic import read_json
 
     folder = StudyFolder(root)
-    several = folder.site_called(attempt.site)
-    site, study = load_site(several if several.is_file() else folder.site), Study.load(folder.study)
-    for choice in study.sites:
-        if site.name == choice.name:
-            study = study.at(choice)
+    site, study = load_site(folder.site_of(attempt.site)), Study.load(folder.study)
+    study = study.on(site.name)
     mark = read_json(root / "id")
     name = f"{study.name}-{mark['id']}" if isinstance(mark, dict) and site.work_root is not None else study.name
     work_root = site.resolved_work_root(root.parent, name, group=site.group_of(study.batch), user=user, home=home)
@@ -94,21 +95,38 @@ def trial_directory(root: Path, attempt: Attempt, *, user: str | None = None, ho
 def _from_database(folder: StudyFolder) -> StudyRecord:
     from orchestrator.config.site import load_site
     from orchestrator.config.study import Study
+    from orchestrator.search.places import Place
+    from orchestrator.search.stopping import why_stop
+    from orchestrator.search.usage import Hours, Usage
     from orchestrator.store.atomic import read_json
+    from orchestrator.store.ledger import Ledger
     from orchestrator.store.studydb import read_trials
 
     study = Study.load(folder.study)
     trials = read_trials(folder.root, name=study.name, url=study.storage_url())
-    finished = [trial for trial in trials if trial.state in {"complete", "pruned", "failed"}]
-    done = len(finished) >= study.trials
+    unfinished = [trial for trial in trials if trial.state not in {"complete", "pruned", "failed"}]
+    updated = max((trial.ended or trial.created or 0.0 for trial in trials), default=0.0)
+    sites = [load_site(path) for path in folder.sites]
+    used, enough = Hours(), ""
+    with contextlib.suppress(SurveyError):  # a ledger that cannot be read is the driver's to judge
+        usage = Usage(Ledger(folder.root), [Place(study=study.on(site.name), site=site) for site in sites])
+        usage.load()
+        used = usage.total
+        enough = why_stop(
+            study.stop, trials, usage, direction=study.targets[0].direction, in_flight=len(unfinished), now=updated
+        )
+    again = {trial.retry_of for trial in trials}
+    ended = sum(trial.state in {"complete", "pruned", "failed"} and trial.number not in again for trial in trials)
+    done = ended >= study.trials or bool(trials and enough and not unfinished)
     return study_record(
         study,
         trials,
-        site=", ".join(load_site(path).name for path in folder.sites),
+        site=", ".join(site.name for site in sites),
         state="done" if done else ("interrupted" if trials else "new"),
-        message="",
+        message=enough if done else "",
         root=folder.root,
         planned=study.trials,
-        updated=max((trial.ended or trial.created or 0.0 for trial in trials), default=0.0),
+        updated=updated,
+        used=dataclasses.asdict(used),
         provenance=read_json(folder.provenance) or {},
     )

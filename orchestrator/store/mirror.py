@@ -410,7 +410,9 @@ class MirrorStorage(BaseStorage):
         """All trials by number, the draft among them."""
         with self._lock:
             self._check_study(study_id)
-            trials = [trial for trial in self._trials if states is None or trial.state in states]
+            trials = (
+                [trial for trial in self._trials if trial.state in states] if states is not None else list(self._trials)
+            )
         return copy.deepcopy(trials) if deepcopy else trials
 
     def remove_session(self) -> None:

@@ -27,14 +27,14 @@ class Patience:
     Parameters
     ----------
     say : callable, optional
-        Told that the server is away, why, and when it is back; from the thread that waits. Default: a
-        log record, which Python prints on stderr.
+        Told, from the thread that waits, in words that the server is away (and True), and later that it is
+        back (and False). Default: a log record, which Python prints on stderr.
     longest : float
         Seconds after which the wait ends with the server's own error.
     """
 
-    def __init__(self, say: Callable[[str], None] | None = None, *, longest: float = _LONGEST) -> None:
-        self._say = say or logging.getLogger(__name__).warning
+    def __init__(self, say: Callable[[str, bool], object] | None = None, *, longest: float = _LONGEST) -> None:
+        self._say = say or _log
         self._longest = longest
         self._ended = threading.Event()
 
@@ -69,11 +69,15 @@ class Patience:
                 # A connection that was cut is made again at once, without a word.
                 if pause and (not said or now - said > _SAY_AGAIN):
                     said = now
-                    self._say(f"{away.message}; waiting for it: jobs run on, nothing is lost")
+                    self._say(f"{away.message}; waiting for it: jobs run on, nothing is lost", True)
                 if self._ended.wait(pause):
                     raise
                 pause = min(max(2 * pause, _FIRST_PAUSE), _LAST_PAUSE)
             else:
                 if said and since is not None:
-                    self._say(f"the database server is back after {time.monotonic() - since:.0f} s")
+                    self._say(f"the database server is back after {time.monotonic() - since:.0f} s", False)
                 return result
+
+
+def _log(words: str, _away: bool) -> None:
+    logging.getLogger(__name__).warning(words)

@@ -28,7 +28,7 @@ from orchestrator.store.definition import find_or_make
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.snapshot import published
-from orchestrator.store.trials import FIXED, SEAL, STATES, WORDS, Ending, new_trial, utc
+from orchestrator.store.trials import FIXED, RETRY_OF, SEAL, STATES, WORDS, Ending, new_trial, utc
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -162,6 +162,8 @@ def _trials(
                 _end(trial, _shown_ending(record), record.ended, now)
         else:
             trial = _waiting(number, {} if record is None else record.params)
+            if record is not None and record.retry_of is not None:
+                trial.user_attrs[RETRY_OF] = record.retry_of
         trials.append(trial)
     return trials
 
@@ -191,7 +193,7 @@ def _asked(
         survey["params"] = found
     if record is not None:
         if record.retry_of is not None:
-            survey["retry_of"] = record.retry_of
+            trial.user_attrs[RETRY_OF] = record.retry_of
         if record.ask_seconds is not None:
             trial.user_attrs["ask_seconds"] = record.ask_seconds
         trial.intermediate_values = dict(record.steps)

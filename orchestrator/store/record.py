@@ -74,6 +74,10 @@ class StudyRecord:
         with the keys that apply.
     state : str
         ``new``, ``running``, ``interrupted`` (no driver, not finished), ``paused`` or ``done``.
+    message : str
+        Why it is paused, or was done before its budget was spent.
+    used : mapping
+        ``gpu_hours`` and ``node_hours`` of all attempts that have ended.
     """
 
     name: str
@@ -88,6 +92,7 @@ class StudyRecord:
     message: str = ""
     updated: float = 0.0
     root: str = ""
+    used: Mapping[str, float] = field(default_factory=dict)
     trials: tuple[TrialRecord, ...] = ()
     provenance: Mapping[str, Json] = field(default_factory=dict)
 
@@ -124,6 +129,12 @@ class StudyRecord:
         """Trials that have ended, in the order in which they ended."""
         ended = [trial for trial in self.trials if trial.state in {"complete", "pruned", "failed"}]
         return tuple(sorted(ended, key=lambda trial: (trial.ended or 0.0, trial.number)))
+
+    @property
+    def counted(self) -> tuple[TrialRecord, ...]:
+        """Those of `finished` that count in the budget: a retry has the place of the failed trial that it repeats."""
+        superseded = {trial.retry_of for trial in self.trials if trial.retry_of is not None}
+        return tuple(trial for trial in self.finished if trial.number not in superseded)
 
     @property
     def complete(self) -> tuple[TrialRecord, ...]:

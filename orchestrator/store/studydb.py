@@ -32,10 +32,10 @@ from orchestrator.store.lease import Holder
 from orchestrator.store.mirror import MirrorStorage
 from orchestrator.store.patience import Patience
 from orchestrator.store.serverlock import DRIVER
-from orchestrator.store.trials import SEAL, STATES, WORDS, trial_record
+from orchestrator.store.trials import RETRY_OF, SEAL, STATES, WORDS, retries, trial_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
     from optuna.samplers import BaseSampler
@@ -94,7 +94,7 @@ class StudyDatabase:
         definition: Mapping[str, Json],
         guard: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
-        on_wait: Callable[[str], None] | None = None,
+        on_wait: Callable[[str, bool], object] | None = None,
         storage: BaseStorage | None = None,
     ) -> Self:
         """Open the study, or make it.
@@ -233,9 +233,8 @@ class StudyDatabase:
         attributes: Mapping[str, Json],
     ) -> tuple[int, dict[str, Any]]:
         """Find a running trial that nobody was told of, or make what the sampler says a draft."""
-        for number, params in self._running():
-            if number not in self._handed:
-                return number, params
+        for number, params in self._running(without=self._handed):
+            return number, params
         study = optuna.study.Study(self._name, self._mirror, sampler=sampler, pruner=optuna.pruners.NopPruner())
         begun = time.perf_counter()
         try:
@@ -321,9 +320,21 @@ class StudyDatabase:
                 hint="a finished trial stays as it is",
             )
 
-    def enqueue(self, params: Mapping[str, Json]) -> None:
-        """Have one of the next asks take these parameters; what they leave out is sampled."""
-        self._write(lambda: optuna.study.Study(self._name, self._mirror).enqueue_trial(dict(params)))
+    def enqueue(self, params: Mapping[str, Json], *, retry_of: int | None = None) -> int:
+        """Have one of the next asks take these parameters; what they leave out is sampled.
+
+        ``retry_of`` names the trial whose place of the budget the new one takes; returns its number.
+        """
+        attributes = {} if retry_of is None else {RETRY_OF: retry_of}
+
+        def step() -> int:
+            known = retries(self._trials())
+            if retry_of in known:  # a write whose answer was lost is done again
+                return known[retry_of]
+            optuna.study.Study(self._name, self._mirror).enqueue_trial(dict(params), attributes)
+            return len(self._trials()) - 1
+
+        return self._write(step)
 
     # --- what there is
 
@@ -338,9 +349,10 @@ class StudyDatabase:
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of trials by state, in the words of `TrialRecord.state`."""
+        """Number of trials by state, in the words of `TrialRecord.state`; without those that were asked for again."""
         with self._lock:
-            return Counter(WORDS[trial.state] for trial in self._trials())
+            again = retries(trials := self._trials())
+            return Counter(WORDS[trial.state] for trial in trials if trial.number not in again)
 
     def trials(self) -> Sequence[FrozenTrial]:
         """Optuna's view of all trials by number; not to be changed."""
@@ -371,11 +383,11 @@ class StudyDatabase:
     def _trials(self) -> list[FrozenTrial]:
         return self._mirror.get_all_trials(self._study_id, deepcopy=False)
 
-    def _running(self) -> list[tuple[int, dict[str, Any]]]:
+    def _running(self, *, without: Container[int] = ()) -> list[tuple[int, dict[str, Any]]]:
         return [
             (trial.number, dict(trial.user_attrs.get(SEAL, {}).get("params", trial.params)))
             for trial in self._trials()
-            if trial.state == TrialState.RUNNING
+            if trial.state == TrialState.RUNNING and trial.number not in without
         ]
 
     def _known(self, number: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,23 @@ from orchestrator.store.record import TrialRecord
 if TYPE_CHECKING:
     from orchestrator.model import Json
 
-__all__ = ["FIXED", "SEAL", "STATES", "WORDS", "Ending", "aware", "new_trial", "own", "trial_record", "utc"]
+__all__ = [
+    "FIXED",
+    "RETRY_OF",
+    "SEAL",
+    "STATES",
+    "WORDS",
+    "Ending",
+    "aware",
+    "new_trial",
+    "own",
+    "retries",
+    "trial_record",
+    "utc",
+]
 
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
+RETRY_OF = "retry_of"  # the user attribute that names the failed trial in whose place of the budget this one is
 FIXED = "fixed_params"  # the system attribute in which Optuna keeps the parameters of an enqueued trial
 
 WORDS = {
@@ -79,10 +93,16 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         started=known("started"),
         ended=known("ended", _seconds(trial.datetime_complete)) if finished else None,
         ask_seconds=attributes.get("ask_seconds"),
-        retry_of=survey.get("retry_of"),
+        retry_of=attributes.get(RETRY_OF),
         directory=str(known("directory", "")),
         info=attributes.get("info", {}),
     )
+
+
+def retries(trials: Iterable[FrozenTrial]) -> dict[int, int]:
+    """Trials that were asked for again, and the trial that each has given its place to."""
+    found = {trial.user_attrs.get(RETRY_OF): trial.number for trial in trials}
+    return {number: by for number, by in found.items() if number is not None}
 
 
 def new_trial(number: int, now: float) -> FrozenTrial:

@@ -162,7 +162,7 @@ def test_check_passes_where_the_site_is_not_and_run_does_not(
 
 def test_what_a_remote_site_has_is_not_looked_for_here(survey: Survey, place: Path) -> None:
     put_site(place, f"{SITE}work_root: /work/{{user}}\ntransport: {{kind: openssh, host: login.example.org}}\n")
-    write_study(place, resources={"gpus": 1}, command=["no-such-program"])
+    write_study(place, resources={"gpus": 1}, command=["no-such-program"], workdir="/work/code")
     ran = survey("check", "study.yaml", "--site", "site.yaml")
     assert ran.code == 0, ran.err
     assert "not checked: mine is reached over ssh (login.example.org): its commands, its work root /work/" in ran.err

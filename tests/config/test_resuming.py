@@ -23,7 +23,7 @@ def test_the_same_study_has_no_differences(study: Load) -> None:
         ("parallel: 4\n", "parallel: 1 -> 4"),
         ('resources: {walltime: "10:00"}\n', "resources.walltime: (none) -> 600"),
         ("resources: {memory: 2G}\n", "resources.memory: (none) -> 2048"),
-        ("retry: {timeout: 1}\n", "retry.timeout: 0 -> 1"),
+        ("retry: {timeout: 1}\n", "retry.timeout: 5 -> 1"),
         ("failures: {stop_after: 5}\n", "failures.stop_after: (none) -> 5"),
         ("batch: {queue: small}\n", 'batch.queue: (none) -> "small"'),
         ("description: x\n", 'description: "" -> "x"'),

@@ -108,6 +108,12 @@ def test_several_objectives_are_targets_in_their_order(study: Load, write: Write
         ("sampler: {nmae: bo}\n", r'sampler\.nmae: unknown key; did you mean "name"\?'),
         ("sampler: 3\n", r"sampler: expected a mapping"),
         ("retry: {node-falure: 3}\n", r'retry\.node-falure: unknown key; did you mean "node-failure"\?'),
+        ("retry: {memory-factor: 1}\n", r"retry\.memory-factor: must be more than 1"),
+        ("walltime_warning: {signal: SIGKILL}\n", r"walltime_warning\.signal: .*SIGUSR1"),
+        (
+            "walltime_warning: {ahead: 10m}\nresources: {walltime: 600}\n",
+            r"walltime_warning\.ahead: 600 s are not less than the walltime of 600 s",
+        ),
         ("objectives: []\n", r"objectives: must not be empty"),
         ("objectives: [{metric: a, direction: minimize}]\n", r':3: objective: needs "objective" or .*, not both'),
         ("metrics: pauc\n", r"metrics: expected a list, found the text"),
@@ -172,6 +178,20 @@ def test_retries_are_counted_by_verdict(study: Load) -> None:
     assert limits[Verdict.TIMEOUT] == 1
     assert limits[Verdict.NODE_FAILURE] == 0
     assert (limits[Verdict.PREEMPTED], limits[Verdict.LOST], limits[Verdict.FAILED]) == (5, 2, 0)
+    assert study("retry: {memory-factor: 1.5, out-of-memory: 1}\n").retry.memory_factor == 1.5
+    assert limits.keys() == set(Verdict) - {Verdict.SUCCEEDED, Verdict.STOPPED, Verdict.PAUSED}
+
+
+def test_the_program_s_warning_has_a_lead_time_and_perhaps_a_signal(study: Load) -> None:
+    warning = study("walltime_warning: {ahead: 5m, signal: SIGUSR1}\n").walltime_warning
+    assert (warning.ahead, warning.signal) == (300.0, "SIGUSR1")
+    assert (study().walltime_warning.ahead, study().walltime_warning.signal) == (None, None)
+
+
+def test_failures_in_a_row_that_never_pause_stay_so_when_the_study_is_written_down(study: Load, tmp_path: Path) -> None:
+    never = study("failures: {failed_submits: 0, instant_deaths: 0}\n")
+    (tmp_path / "again.yaml").write_text(never.to_yaml())
+    assert Study.load(tmp_path / "again.yaml").failures == never.failures
 
 
 def test_a_password_comes_from_the_environment_and_stays_out_of_the_file(study: Load) -> None:

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.config.site import Site, load_site
 from orchestrator.config.study import Study
 from orchestrator.errors import ResumeMismatch, UsageError
-from orchestrator.jobs.session import Session
+from orchestrator.jobs.fleet import Fleet
 from orchestrator.model import Attempt
 from orchestrator.search.forecast import examine, forecast
 from orchestrator.search.freeze import freeze
@@ -161,23 +161,23 @@ async def kept(
     keeper = Keeper(best, maximize=maximize)
     await keeper.resume(before or {}, cast("Fleet", session))
     for index, value in enumerate(values):
-        await keeper.add(f"/w/{index}", value, cast("Fleet", session))
+        await keeper.add(f"/w/{index}/attempt-2", value, cast("Fleet", session))
     return session.removed
 
 
-async def test_only_the_best_keep_their_artefacts() -> None:
-    assert await kept(2, [3.0, 1.0, 2.0, 4.0], maximize=False) == ["/w/0/artifacts", "/w/3/artifacts"]
-    assert await kept(1, [3.0, 1.0, 4.0], maximize=True) == ["/w/1/artifacts", "/w/0/artifacts"]
-    assert await kept(0, [3.0], maximize=True) == ["/w/0/artifacts"]
+def of(*trials: str) -> list[str]:
+    return [f"/w/{trial}/{what}" for trial in trials for what in ("attempt-2/artifacts", "checkpoint")]
+
+
+async def test_only_the_best_keep_their_artefacts_and_checkpoints() -> None:
+    assert await kept(2, [3.0, 1.0, 2.0, 4.0], maximize=False) == of("0", "3")
+    assert await kept(1, [3.0, 1.0, 4.0], maximize=True) == of("1", "0")
+    assert await kept(0, [3.0], maximize=True) == of("0")
 
 
 async def test_the_best_of_earlier_runs_count() -> None:
-    before = {"/w/a": 1.0, "/w/b": 5.0, "": 9.0}
-    assert await kept(1, [2.0, 0.5], maximize=False, before=before) == [
-        "/w/b/artifacts",
-        "/w/0/artifacts",
-        "/w/a/artifacts",
-    ]
+    before = {"/w/a/attempt-2": 1.0, "/w/b/attempt-2": 5.0, "": 9.0}
+    assert await kept(1, [2.0, 0.5], maximize=False, before=before) == of("b", "0", "a")
 
 
 def test_a_folder_without_a_record_holds_no_study(tmp_path: Path) -> None:

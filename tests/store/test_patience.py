@@ -70,7 +70,7 @@ def study(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(patience, "_LAST_PAUSE", 0.001)
     settings: dict[str, Any] = {"name": "s", "directions": ["minimize"], "definition": {}}
-    with StudyDatabase.open(tmp_path, on_wait=said.append, **settings) as opened:
+    with StudyDatabase.open(tmp_path, on_wait=lambda words, _away: said.append(words), **settings) as opened:
         yield opened
 
 
@@ -153,7 +153,7 @@ def test_a_wait_ends_after_its_longest_time_with_the_servers_words() -> None:
         raise ServerAway("the server is away")
 
     with pytest.raises(ServerAway, match="is away"):
-        Patience(lambda _: None, longest=-1.0).outlast(step)
+        Patience(lambda _words, _away: None, longest=-1.0).outlast(step)
 
 
 def test_what_is_known_can_be_read_while_a_server_is_waited_for_and_the_wait_can_be_ended(

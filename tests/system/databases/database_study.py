@@ -25,6 +25,8 @@ from orchestrator import trial
 with open(sys.argv[1], "a") as ledger:
     ledger.write(os.environ["SURVEY_TRIAL"] + "\\n")
 time.sleep(float(sys.argv[2]))
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.05)
 x = trial.params()["x"]
 trial.report(1, x)
 trial.finish(loss=(x - 0.3) ** 2)
@@ -44,12 +46,14 @@ class Study:
 
     Parameters
     ----------
+    held : bool
+        Whether its trials end only once `release` is called.
     database : str, optional
         One that another study has; default: a new one.
     """
 
     def __init__(
-        self, root: Path, server: Server, *, trials: int = 8, seconds: float = 0.2, database: str | None = None
+        self, root: Path, server: Server, *, trials: int = 8, held: bool = False, database: str | None = None
     ) -> None:
         self.root = root
         self.server = server
@@ -58,6 +62,9 @@ class Study:
         self.log = root / "driver.log"
         self.log.touch()
         self._drivers: list[subprocess.Popen[bytes]] = []
+        self._gate = root / "gate"
+        if not held:
+            self.release()
         (root / "program.py").write_text(_PROGRAM)
         self.file = root / "study.yaml"
         definition = {
@@ -69,9 +76,13 @@ class Study:
             "trials": trials,
             "parallel": 2,
             "storage": server.url(self.database, password="${TOY_PASSWORD}"),
-            "command": [sys.executable, "program.py", str(self.executed), str(seconds)],
+            "command": [sys.executable, "program.py", str(self.executed), "0.2", str(self._gate)],
         }
         self.file.write_text(yaml.safe_dump(definition))
+
+    def release(self) -> None:
+        """Let the trials end."""
+        self._gate.touch()
 
     @property
     def url(self) -> str:
@@ -155,7 +166,7 @@ class Study:
 class MakeStudy(Protocol):
     """`Study` in the test's own folder; its drivers end with the test."""
 
-    def __call__(self, *, trials: int = 8, seconds: float = 0.2, database: str | None = None) -> Study: ...
+    def __call__(self, *, trials: int = 8, held: bool = False, database: str | None = None) -> Study: ...
 
 
 def wait_for(what: str, ready: Callable[[], object], seconds: float = 90) -> None:

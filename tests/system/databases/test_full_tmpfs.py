@@ -53,7 +53,10 @@ def fill(path: Path) -> None:
             file.write(b"\0" * 512)
 
 
-@pytest.mark.parametrize("storage", [None, "journal:study.log"], ids=["sqlite", "journal"])
+@pytest.mark.parametrize(
+    "storage",
+    [pytest.param(None, id="sqlite"), pytest.param("journal:study.log", id="journal", marks=pytest.mark.slow)],
+)
 def test_a_disk_that_fills_up_pauses_the_study_which_goes_on_when_there_is_room(
     tmp_path: Path, small: Path, storage: str | None
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from database_servers import Server
 from optuna.samplers import RandomSampler
 
-from orchestrator.errors import HeldByAnother, SurveyError, UsageError
+from orchestrator.errors import HeldByAnother, ResumeMismatch, SurveyError, UsageError
 from orchestrator.store.rebuild import rebuild
 from orchestrator.store.record import StudyRecord
 from orchestrator.store.server import ServerStorage
@@ -79,7 +79,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_done_twice(
     server: Server, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    with open_study(server, server.new_database(), tmp_path, on_wait=said.append) as study:
+    with open_study(server, server.new_database(), tmp_path, on_wait=lambda words, _: said.append(words)) as study:
         first = ask(study)
         dialect = storage_of(study).engine.dialect
         commit = dialect.do_commit
@@ -143,6 +143,18 @@ def test_studies_of_other_names_do_not_hinder_each_other(server: Server, tmp_pat
         open_study(server, database, tmp_path / "b", name="other") as other,
     ):
         assert (ask(one), ask(other), ask(one)) == (0, 0, 1)
+
+
+def test_a_study_is_not_taken_up_from_a_folder_that_knows_nothing_of_its_jobs(server: Server, tmp_path: Path) -> None:
+    database = server.new_database()
+    with open_study(server, database, tmp_path / "a") as study:
+        ask(study)
+    with pytest.raises(ResumeMismatch, match="belongs to another folder than") as caught:
+        open_study(server, database, tmp_path / "b")
+    assert "it was last driven by process" in caught.value.message
+    (tmp_path / "a").rename(tmp_path / "moved")
+    with open_study(server, database, tmp_path / "moved") as study:
+        assert [number for number, _ in study.unfinished()] == [0]
 
 
 def test_reading_makes_nothing_and_needs_no_lock(server: Server, tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ def test_a_study_runs_to_its_end_and_no_file_of_it_holds_the_password(server: Se
     assert study.folder.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="restarted", marks=pytest.mark.slow), pytest.param(signal.SIGKILL, id="killed")],
+)
 def test_a_server_that_is_started_again_in_mid_study_is_no_loss(
     server: Server, make_study: MakeStudy, number: signal.Signals
 ) -> None:
@@ -90,7 +93,7 @@ def test_a_driver_killed_while_the_server_is_away_leaves_a_study_that_goes_on(
 
 
 def test_a_second_driver_is_refused_and_told_who_has_the_study(server: Server, make_study: MakeStudy) -> None:
-    study = make_study(trials=2, seconds=10)
+    study = make_study(trials=2, held=True)
     first = study.driver()
     study.wait_for_executions(1)
     who = f"process {first.pid} of "
@@ -102,26 +105,12 @@ def test_a_second_driver_is_refused_and_told_who_has_the_study(server: Server, m
     assert elsewhere.run() == 5, elsewhere.said
     assert f"is driven by {who}" in elsewhere.said
     assert "of the server" in elsewhere.said
+    study.release()
     assert first.wait(timeout=120) == 0, study.said
     study.assert_nothing_lost_nothing_twice(2)
 
 
-def test_a_study_is_not_taken_up_from_a_folder_that_knows_nothing_of_its_jobs(
-    server: Server, make_study: MakeStudy
-) -> None:
-    study = make_study(trials=3)
-    assert study.run() == 0, study.said
-    elsewhere = make_study(trials=3, database=study.database)
-    elsewhere.file.write_text(study.file.read_text())
-    assert elsewhere.run() == 6, elsewhere.said
-    assert "belongs to another folder" in elsewhere.said
-    moved = make_study(trials=3, database=study.database)
-    moved.file.write_text(study.file.read_text())
-    study.folder.parent.rename(moved.folder.parent)
-    assert moved.run() == 0, moved.said
-    assert study.executions() == {"0": 1, "1": 1, "2": 1}
-
-
+@pytest.mark.slow
 def test_a_password_that_is_changed_in_mid_study_pauses_it(server: Server, make_study: MakeStudy) -> None:
     study = make_study()
     driver = study.driver()
