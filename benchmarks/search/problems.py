@@ -1,9 +1,10 @@
 """Problems that search engines are compared on: objectives over define-by-run spaces, all to be minimised.
 
-Three families: classical functions, a surface like a training's (nine mixed parameters, a fifth of
-the configurations diverge) and a surface like an architecture's (seventeen conditional parameters). Formulas of
-the classical functions: Surjanovic and Bingham, *Virtual Library of Simulation Experiments*,
-https://www.sfu.ca/~ssurjano/optimization.html. The two surfaces are ours; their lowest value is 0 by construction.
+Four families: classical functions, a surface like a training's (nine mixed parameters, a fifth of
+the configurations diverge), a surface like an architecture's (seventeen conditional parameters), and real
+trainings (`tunings`). Formulas of the classical functions: Surjanovic and Bingham, *Virtual Library of Simulation
+Experiments*, https://www.sfu.ca/~ssurjano/optimization.html. The two surfaces are ours; their lowest value is 0 by
+construction.
 
 ``DEVELOPMENT`` is for trying ideas, ``REPORT`` for numbers that are published: its functions are others,
 or the same with the optimum elsewhere, so that an engine tuned on the first is found out on the second.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import BaseTrial
+from tunings import mlp_wine, svc_cancer, svr_diabetes
 
 __all__ = ["ALL", "DEVELOPMENT", "REPORT", "SMALL", "Problem"]
 
@@ -29,6 +31,8 @@ class Problem:
 
     Attributes
     ----------
+    family : str
+        ``classical``, ``training``, ``architecture`` or ``real``.
     objective : callable
         Suggests its parameters and returns the noise-free value; nan where the trial fails.
     best : float
@@ -38,6 +42,7 @@ class Problem:
     """
 
     name: str
+    family: str
     objective: Objective
     best: float = 0.0
     noise: float = 0.0
@@ -186,24 +191,27 @@ def _index(*problems: Problem) -> dict[str, Problem]:
 
 
 DEVELOPMENT = _index(
-    Problem(name="branin", objective=branin, best=0.39788735772973816),
-    Problem(name="hartmann6", objective=hartmann6, best=-3.32236801141551),
-    Problem(name="ackley5", objective=ackley(5, 0.0)),
-    Problem(name="levy6", objective=levy(6, 0.0)),
-    Problem(name="rosenbrock4", objective=rosenbrock(4, 0.0)),
-    Problem(name="styblinski5", objective=styblinski_tang(5)),
-    Problem(name="training9", objective=training(-3.0, 4.0, 0.25), noise=0.01),
-    Problem(name="architecture17", objective=architecture(3, -3.0, "dropout"), noise=0.01),
+    Problem(name="branin", family="classical", objective=branin, best=0.39788735772973816),
+    Problem(name="hartmann6", family="classical", objective=hartmann6, best=-3.32236801141551),
+    Problem(name="ackley5", family="classical", objective=ackley(5, 0.0)),
+    Problem(name="levy6", family="classical", objective=levy(6, 0.0)),
+    Problem(name="rosenbrock4", family="classical", objective=rosenbrock(4, 0.0)),
+    Problem(name="styblinski5", family="classical", objective=styblinski_tang(5)),
+    Problem(name="training9", family="training", objective=training(-3.0, 4.0, 0.25), noise=0.01),
+    Problem(name="architecture17", family="architecture", objective=architecture(3, -3.0, "dropout"), noise=0.01),
+    Problem(name="svc_cancer", family="real", objective=svc_cancer, best=0.0158),
 )
 REPORT = _index(
-    Problem(name="ackley8", objective=ackley(8, 1.7)),
-    Problem(name="levy4", objective=levy(4, -2.3)),
-    Problem(name="rosenbrock6", objective=rosenbrock(6, 0.8)),
-    Problem(name="griewank5", objective=griewank),
-    Problem(name="dixon5", objective=dixon_price),
-    Problem(name="michalewicz4", objective=michalewicz, best=-3.698857),
-    Problem(name="training9b", objective=training(-2.4, 2.0, 0.1), noise=0.02),
-    Problem(name="architecture17b", objective=architecture(2, -2.5, "l2"), noise=0.02),
+    Problem(name="ackley8", family="classical", objective=ackley(8, 1.7)),
+    Problem(name="levy4", family="classical", objective=levy(4, -2.3)),
+    Problem(name="rosenbrock6", family="classical", objective=rosenbrock(6, 0.8)),
+    Problem(name="griewank5", family="classical", objective=griewank),
+    Problem(name="dixon5", family="classical", objective=dixon_price),
+    Problem(name="michalewicz4", family="classical", objective=michalewicz, best=-3.698857),
+    Problem(name="training9b", family="training", objective=training(-2.4, 2.0, 0.1), noise=0.02),
+    Problem(name="architecture17b", family="architecture", objective=architecture(2, -2.5, "l2"), noise=0.02),
+    Problem(name="svr_diabetes", family="real", objective=svr_diabetes, best=0.482),
+    Problem(name="mlp_wine", family="real", objective=mlp_wine, best=0.058),
 )
 ALL = DEVELOPMENT | REPORT
 SMALL = {name: DEVELOPMENT[name] for name in ("branin", "hartmann6", "training9", "architecture17")}

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import time
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from problems import ALL, Problem
 from orchestrator.samplers.seeding import enough_complete, random_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optuna.distributions import BaseDistribution
 
@@ -43,33 +44,54 @@ def one_thread() -> None:
 
 
 class Paired(BaseSampler):
-    """Random values until three trials are complete, the same for every engine; then the engine."""
+    """Random values until three trials are complete, the same for every engine; then the engine.
+
+    Attributes
+    ----------
+    cpu : float
+        Seconds of CPU that the engine took.
+    """
 
     def __init__(self, engine: BaseSampler, seed: int) -> None:
         self.engine = engine
         self.seed = seed
+        self.cpu = 0.0
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the engine's space, or none yet."""
-        return self.engine.infer_relative_search_space(study, trial) if enough_complete(study, WARM_UP) else {}
+        if not enough_complete(study, WARM_UP):
+            return {}
+        with self._counted():
+            return self.engine.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the engine's values, or none yet."""
-        return self.engine.sample_relative(study, trial, search_space) if enough_complete(study, WARM_UP) else {}
+        if not enough_complete(study, WARM_UP):
+            return {}
+        with self._counted():
+            return self.engine.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return the engine's value, or a random one."""
-        if enough_complete(study, WARM_UP):
+        if not enough_complete(study, WARM_UP):
+            return random_value(study, trial, param_name, param_distribution, seed=self.seed)
+        with self._counted():
             return self.engine.sample_independent(study, trial, param_name, param_distribution)
-        return random_value(study, trial, param_name, param_distribution, seed=self.seed)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """Pass on to the engine."""
-        self.engine.after_trial(study, trial, state, values)
+        with self._counted():
+            self.engine.after_trial(study, trial, state, values)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.cpu += time.process_time() - began
 
 
 def search(
@@ -84,18 +106,17 @@ def search(
         fraction of the median random configuration's; ``curve``: the same after every ended trial;
         ``cpu``: seconds of CPU per ask; ``failed``: how many trials diverged.
     """
-    study = optuna.create_study(sampler=Paired(engine(seed), seed))
+    sampler = Paired(engine(seed), seed)
+    study = optuna.create_study(sampler=sampler)
     running: list[tuple[float, int, optuna.Trial, float]] = []
-    now, asked, cpu, failed = 0.0, 0, 0.0, 0
+    now, asked, failed = 0.0, 0, 0
     best_seen, incumbent = math.inf, math.nan
     curve: list[float] = []
     best, median = problem.best, scale(problem.name)
     while asked < trials or running:
         while asked < trials and len(running) < workers:
-            began = time.process_time()
             trial = study.ask()
             value = problem.objective(trial)
-            cpu += time.process_time() - began
             duration = math.exp(SIGMA * _luck(seed, asked)[0])
             heapq.heappush(running, (now + duration, asked, trial, value))
             asked += 1
@@ -109,7 +130,7 @@ def search(
             if observed < best_seen:
                 best_seen, incumbent = observed, value
         curve.append((incumbent - best) / (median - best))
-    return {"regret": curve[-1], "curve": curve, "cpu": cpu / trials, "failed": failed}
+    return {"regret": curve[-1], "curve": curve, "cpu": sampler.cpu / trials, "failed": failed}
 
 
 def _luck(seed: int, index: int) -> tuple[float, float]:
@@ -121,5 +142,6 @@ def _luck(seed: int, index: int) -> tuple[float, float]:
 def scale(name: str) -> float:
     """Median value of random configurations that do not diverge."""
     study = optuna.create_study(sampler=RandomSampler(seed=0))
-    values = np.array([ALL[name].objective(study.ask()) for _ in range(1000)])
+    draws = 200 if ALL[name].family == "real" else 1000
+    values = np.array([ALL[name].objective(study.ask()) for _ in range(draws)])
     return float(np.nanmedian(values))

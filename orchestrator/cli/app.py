@@ -7,6 +7,7 @@ is used, so that ``survey --help`` stays quick.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -34,15 +35,21 @@ VERBS: dict[str, Verb] = {
     "check": Verb("check", "Check a study and show its job script; submit nothing."),
     "run": Verb("run", "Run a study, or go on with it."),
     "resume": Verb("run", "Go on with a study that was begun."),
+    "tick": Verb("tick", "Do one pass over a study and end, for cron."),
     "status": Verb("status", "Show a study's state, its best trial and what is in flight."),
+    "stop": Verb("stop", "Ask the driver of a study to end."),
+    "explain": Verb("explain", "Say why nothing runs, and what happens next."),
+    "retry": Verb("retry", "Ask for failed trials again, in their places of the budget."),
     "logs": Verb("logs", "Show what a trial printed, and why it ended."),
     "best": Verb("best", "Show the best trials, or export them."),
     "report": Verb("report", "Write the study's report as one HTML file."),
     "export": Verb("export", "Write all trials as CSV, JSON or another format."),
     "compare": Verb("compare", "Compare samplers and parallelisms on one study."),
+    "simulate": Verb("simulate", "Say what N trials at a time would take and cost."),
     "sites": Verb("sites", "List the known sites, or show one."),
     "login": Verb("login", "Log in to a remote site once, for all later connections."),
-    "doctor": Verb("doctor", "Look at this installation, a site or a study, and say what to do."),
+    "doctor": Verb("doctor", "Look at this installation, a site or a study; say what to do."),
+    "clean": Verb("clean", "Say what a study no longer needs on its work root, and remove it."),
     "schema": Verb("schema", "Print the JSON Schema of study.yaml."),
 }
 """Each verb is the function of that name in ``orchestrator.cli.<module>``."""
@@ -141,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         In place of ``sys.argv[1:]``.
     """
     set_state(State())
+    umask = os.umask(0o077)  # it can only be asked for by being set
+    os.umask(umask)
     command = typer.main.get_command(app)
     try:
         command(args=None if arguments is None else list(arguments), prog_name="survey")
@@ -160,6 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "" if state().debug else "this is a bug; run again with --debug to see where"
         error(SurveyError(f"{type(failure).__name__}: {failure}", hint=hint))
         return 1
+    finally:
+        os.umask(umask)  # a driver has one of its own
     return 0
 
 

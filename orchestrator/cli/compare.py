@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.manners import be_nice, hold_threads
+from orchestrator.cli.manners import be_nice, be_private, hold_threads
 from orchestrator.cli.output import emit_json, message
 from orchestrator.cli.run import YesOption, drive
 from orchestrator.cli.target import JsonOption, RootOption
@@ -45,6 +45,7 @@ def compare(
     if draw_only:
         results = recorded(plan, folder)
     else:
+        be_private()
         hold_threads()
         from orchestrator.cli.consent import announce
         from orchestrator.cli.hangup import Lasting

@@ -1,4 +1,4 @@
-"""How a driver behaves on a login node that it shares with everybody."""
+"""How a driver behaves on a login node that it shares with everybody: quiet, patient, discreet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.config.site import Site
 
-__all__ = ["be_nice", "hold_threads"]
+__all__ = ["be_nice", "be_private", "hold_threads"]
 
+_PRIVATE = 0o077
 _NICE = "SURVEY_NICE"
 _DEFAULT_NICE = 5
 _NICEST = 19
@@ -64,3 +65,8 @@ def be_nice(sites: Iterable[Site]) -> int:
     if is_local or any(os.environ.get(name) for name in _INSIDE_A_JOB):
         return now
     return os.nice(max(0, int(asked) - now))
+
+
+def be_private() -> None:
+    """Let nobody else read what this process and its children write, unless a file's maker says so."""
+    os.umask(_PRIVATE)

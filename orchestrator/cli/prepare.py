@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.login import accepting
-from orchestrator.cli.manners import be_nice, hold_threads
+from orchestrator.cli.manners import be_nice, be_private, hold_threads
 from orchestrator.cli.output import message
 from orchestrator.cli.target import Target, load_target
 from orchestrator.search.layout import StudyFolder
@@ -42,6 +42,7 @@ def prepare(study: str, root: Path, site: str, *, host_key: str = "", ask: bool 
     typer.Exit
         The answer was not yes.
     """
+    be_private()
     hold_threads()
     from orchestrator.cli.consent import announce
     from orchestrator.search.forecast import dearest, forecast

@@ -119,8 +119,9 @@ def _in_flight(folder: Path) -> int:
 
 def _cancel_alone(folder: Path) -> None:
     """Drive the study for as long as it takes to cancel what is in flight."""
-    from orchestrator.cli.manners import hold_threads
+    from orchestrator.cli.manners import be_private, hold_threads
 
+    be_private()
     hold_threads()
     from orchestrator.cli.run import drive
     from orchestrator.cli.target import load_target

@@ -226,6 +226,9 @@ class Study(Frozen):
         default=None,
         description="Who is told when the study pauses or ends; false: nobody. Default: the user's notify.yaml, if any.",
     )
+    readers: OneLine | None = Field(
+        default=None, description="Unix group that may read the study's record; trials' own files stay private."
+    )
     keep: Keep = Field(default=Keep(), description="What is kept of the trials' files.")
     storage: Annotated[OneLine, AfterValidator(_without_password)] | None = Field(
         default=None,

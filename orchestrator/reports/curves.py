@@ -136,8 +136,7 @@ def study_start(record: StudyRecord) -> float | None:
 
 def counted(record: StudyRecord) -> list[TrialRecord]:
     """List the ended trials in the order of their ends, without those that a retry has superseded."""
-    superseded = {trial.retry_of for trial in record.trials if trial.retry_of is not None}
-    return [trial for trial in record.finished if trial.number not in superseded]
+    return list(record.counted)
 
 
 def best_so_far(record: StudyRecord, by: By = "trial") -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
+from scipy.special import erfcx, log_ndtr, ndtr
 
 from orchestrator.samplers.gp import EXACT, Posterior, cholesky
 
@@ -119,7 +119,7 @@ class LogEI:
         means, variances = self.posterior.predict(X)
         spread = np.sqrt(variances)[:, :, None]
         logs = log_improvement((self.best[:, None, :] - means) / spread) + np.log(spread)
-        total = logsumexp(logs, axis=(0, 2)) - math.log(logs.shape[0] * logs.shape[2])
+        total = _log_sum(logs) - math.log(logs.shape[0] * logs.shape[2])
         return np.asarray(total if self.feasibility is None else total + self.feasibility.log_probability(X))
 
     def gradient(self, X: Array) -> tuple[Array, Array]:
@@ -128,7 +128,7 @@ class LogEI:
         spread = np.sqrt(variances)[:, :, None]
         z = (self.best[:, None, :] - means) / spread
         logs = log_improvement(z) + np.log(spread)
-        total = logsumexp(logs, axis=(0, 2))
+        total = _log_sum(logs)
         # d EI / d mean = -cdf(z) and d EI / d spread = pdf(z), both over the sum of all
         by_mean = -np.exp(log_ndtr(z) - total[:, None])
         by_spread = np.exp(-0.5 * z * z - LOG_ROOT_2PI - total[:, None]).sum(axis=2)
@@ -138,3 +138,9 @@ class LogEI:
             return total, slopes
         value, slope = self.feasibility.gradient(X)
         return total + value, slopes + slope
+
+
+def _log_sum(logs: Array) -> Array:
+    """Log of the sum of exponentials over models and fantasies; SciPy's own costs several times as much on so few."""
+    top = logs.max(axis=(0, 2))
+    return np.asarray(top + np.log(np.exp(logs - top[:, None]).sum(axis=(0, 2))))

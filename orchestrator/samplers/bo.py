@@ -7,6 +7,7 @@ asks: all is made again from the history, so that a resumed study goes on as if 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from orchestrator.samplers.acquisition import Feasibility, LogEI
 from orchestrator.samplers.candidates import maximise
 from orchestrator.samplers.conditions import Conditions
 from orchestrator.samplers.encoding import Array, Encoding
-from orchestrator.samplers.gp import Evidence, Prior
+from orchestrator.samplers.fitting import fit
 from orchestrator.samplers.history import History, known_space
 from orchestrator.samplers.seeding import enough_complete, fresh_seed, random_value, trial_generator
+from orchestrator.samplers.sobol import SobolSampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 __all__ = ["BOSampler"]
-
-# Longer histories lend at most so many of their trials to the fit of the hyperparameters.
-FITTED = 100
 
 
 class BOSampler(BaseSampler):
@@ -43,6 +42,8 @@ class BOSampler(BaseSampler):
         The study's seed. What a trial gets depends on the seed, the trial's number and the history alone.
     startup_trials : int
         Values are random until so many trials are complete.
+    startup : {"random", "sobol"}
+        Until then they are independent draws, or points of a Sobol sequence, which are evenly spread.
     space : mapping of str to BaseDistribution, optional
         The whole space where it is known; else it is learnt from the trials seen.
     models : int
@@ -53,13 +54,19 @@ class BOSampler(BaseSampler):
         Outcomes worse than the median by more than ``clip`` times (median - best) are moved to that level.
     pool : int
         Candidates that are scored before the best are refined.
+    local : float
+        Share of the trials that are looked for near the best one so far, in a box of half-width ``reach`` in the unit cube.
+    reach : float
     cap : int
-        Trials the Gaussian process uses at most: the best half of them and an even spread of the rest.
+        Trials the Gaussian process uses at most, the best half of them and an even spread of the rest; and half as many
+        pending ones. What an ask costs stops growing there, but for reading the history.
 
     Notes
     -----
     Failed trials (state FAIL, or a value that is not finite) lower the probability of success around
-    them. A pruned trial counts as no better than the median. Multi-objective studies are refused.
+    them, and so do trials that violate a constraint (Optuna's `set_constraint`, above zero). A pruned trial counts as
+    no better than the median. Trials that the user queued (`enqueue_trial`) are kept as they are, and are in view
+    from the moment they run. Noise is estimated. Studies of several objectives are refused.
     """
 
     def __init__(
@@ -67,21 +74,29 @@ class BOSampler(BaseSampler):
         *,
         seed: int | None = None,
         startup_trials: int = 3,
+        startup: str = "random",
         space: Mapping[str, BaseDistribution] | None = None,
         models: int = 4,
         fantasies: int = 4,
         clip: float = 2.0,
         pool: int = 600,
+        local: float = 0.5,
+        reach: float = 0.15,
         cap: int = 300,
     ) -> None:
         self.seed = fresh_seed(seed)
         self.startup_trials = startup_trials
+        if startup not in {"random", "sobol"}:
+            raise UsageError(f"sampler bo: startup is 'random' or 'sobol', not {startup!r}")
+        self.sobol = SobolSampler(seed=self.seed, space=space) if startup == "sobol" else None
         self.space = dict(space or {})
-        self.models = models
-        self.fantasies = fantasies
-        self.clip = clip
-        self.pool = pool
-        self.cap = cap
+        self.models = _number("models", models, 1, whole=True)
+        self.fantasies = _number("fantasies", fantasies, 1, whole=True)
+        self.clip = _number("clip", clip, 0.0)
+        self.pool = _number("pool", pool, 10, whole=True)
+        self.local = _number("local", local, 0.0, 1.0)
+        self.reach = _number("reach", reach, 0.0, 1.0)
+        self.cap = _number("cap", cap, 10, whole=True)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the space given, and every parameter that any trial ever had; nothing while values are random."""
@@ -106,39 +121,53 @@ class BOSampler(BaseSampler):
             return {}
         rng = trial_generator(self.seed, trial.number)
         history.thin(self.cap)
-        return encoding.write(self._propose(encoding, history, rng))
+        # Evenly spread over the trial numbers: with a half, every other one.
+        local = math.floor((trial.number + 1) * self.local) > math.floor(trial.number * self.local)
+        return encoding.write(self._propose(encoding, history, rng, self.reach if local else math.inf))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw a random value: during startup, and for a parameter that no trial had before."""
+        if self.sobol is not None and not enough_complete(study, max(1, self.startup_trials)):
+            return self.sobol.sample_independent(study, trial, param_name, param_distribution)
         return random_value(study, trial, param_name, param_distribution, seed=self.seed)
 
-    def _propose(self, encoding: Encoding, history: History, rng: np.random.Generator) -> Array:
+    def _propose(self, encoding: Encoding, history: History, rng: np.random.Generator, reach: float) -> Array:
         conditions = Conditions(history.Z, history.active, encoding.choices)
         X = encoding.features(history.Z, history.active)
         failed = ~np.isfinite(history.y)
         y = standardised(np.where(failed, np.inf, history.y), self.clip)
-        thetas = _hyperparameters(X, y, encoding, self.models, rng)
+        fitted = fit(X, y, failed, encoding, models=self.models, seed=self.seed)
         feasibility = None
-        if failed.any():
-            labels = _hyperparameters(X, failed - failed.mean(), encoding, 1, rng)[0]
-            feasibility = Feasibility(X, failed, labels, encoding.group)
+        if fitted.failures is not None:
+            feasibility = Feasibility(X, failed, fitted.failures, encoding.group)
         pending = encoding.features(history.pending, history.pending_active)
         surface = LogEI(
-            X, y, pending, thetas, encoding.group, fantasies=self.fantasies, rng=rng, feasibility=feasibility
+            X, y, pending, fitted.thetas, encoding.group, fantasies=self.fantasies, rng=rng, feasibility=feasibility
         )
         return maximise(
             surface,
             encoding,
             conditions,
             encoding.snap(history.Z[np.argsort(y, kind="stable")[:5]]),
-            [*history.Z, *history.pending],
+            history.taken,
             pool=self.pool,
             starts=4,
             ascents=15,
             rng=rng,
+            reach=reach,
         )
+
+
+def _number(name: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False) -> Any:
+    """Return an option's value if it is a number of its range."""
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        range_ = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise UsageError(f"sampler bo: {name} is {kind} {range_}, not {value!r}")
+    return value
 
 
 def standardised(y: Sequence[float] | Array, clip: float) -> Array:
@@ -154,14 +183,3 @@ def standardised(y: Sequence[float] | Array, clip: float) -> Array:
     y = np.minimum(y, level)
     deviation = float(y.std())
     return (y - y.mean()) / deviation if deviation > 1e-12 * max(1.0, abs(median)) else np.zeros_like(y)
-
-
-def _hyperparameters(X: Array, y: Array, encoding: Encoding, count: int, rng: np.random.Generator) -> Array:
-    """One most probable vector, or several draws; long histories are fitted on a part, where one vector is enough."""
-    if len(y) > FITTED:
-        rows = np.concatenate([np.argsort(y, kind="stable")[: FITTED // 3], rng.permutation(len(y))[: FITTED // 2]])
-        rows = np.unique(rows)
-        X, y, count = X[rows], y[rows], 1
-    evidence = Evidence(X, y, encoding.group, Prior.of(len(encoding)))
-    top = evidence.fit(evaluations=40 if count > 1 else 25)
-    return top[None, :] if count == 1 else evidence.draws(top, count, thin=4, rng=rng)

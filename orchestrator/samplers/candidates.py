@@ -2,19 +2,21 @@
 
 A broad pool (uniform points, and mutations of the best points seen) is scored; the best few are
 then improved by turns: gradient ascent over the continuous parameters, one step of every discrete one.
-Every point is snapped to the grid of its parameters before it is scored.
+Every point is snapped to the grid of its parameters before it is scored. A search may be held to
+a box around the best point seen, as in Eriksson et al., "Scalable Global Optimization via Local Bayesian Optimization"
+(NeurIPS 2019).
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from orchestrator.samplers.conditions import Conditions
     from orchestrator.samplers.encoding import Array, Encoding
 
@@ -38,12 +40,13 @@ def maximise(
     encoding: Encoding,
     conditions: Conditions,
     elite: Array,
-    taken: Iterable[Array],
+    taken: Array,
     *,
     pool: int,
     starts: int,
     ascents: int,
     rng: np.random.Generator,
+    reach: float = math.inf,
 ) -> Array:
     """Point with the largest value, among those not taken.
 
@@ -51,21 +54,60 @@ def maximise(
     ----------
     elite : ndarray, shape (points, parameters)
         Points to mutate, best first.
-    taken : iterable of ndarray
+    taken : ndarray, shape (points, parameters)
         Points that must not come back, as far as the space has others.
     pool : int
         Points scored at first.
     starts, ascents : int
         How many of them are improved, and the evaluations of each ascent.
+    reach : float
+        Numbers keep so close to those of the best point; only a few of its choices change.
     """
-    search = _Search(surface, encoding, conditions, taken, starts)
-    search.offer(encoding.draw(rng.random((pool // 2, len(encoding)))))
-    search.offer(mutate(encoding, elite[rng.integers(len(elite), size=pool - pool // 2)], rng))
+    local = math.isfinite(reach)
+    box = Box.around(encoding, elite[0], reach)
+    search = _Search(surface, encoding, conditions, taken, starts, box)
+    if local:
+        search.offer(near(encoding, elite[0], box, pool, rng))
+    else:
+        search.offer(encoding.draw(rng.random((pool // 2, len(encoding)))))
+        search.offer(mutate(encoding, elite[rng.integers(len(elite), size=pool - pool // 2)], rng))
     for _ in range(2):
-        search.offer(mutate(encoding, np.repeat(search.best, 16, axis=0), rng))
+        search.offer(box.hold(encoding, mutate(encoding, np.repeat(search.best, 16, axis=0), rng)))
         search.offer(search.ascended(ascents))
         search.offer(np.concatenate([search.neighbours(z) for z in search.best[:2]]))
     return np.asarray(search.best[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Bounds of every coordinate; those of choices are open."""
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def around(cls, encoding: Encoding, z: Array, reach: float) -> Box:
+        """Points no further than ``reach`` from ``z`` in any number."""
+        last = np.array([max(1.0, count - 1.0) for count in encoding.choices])
+        numeric = np.array(encoding.choices) == 0
+        return cls(
+            np.where(numeric, np.clip(z - reach, 0.0, 1.0), 0.0), np.where(numeric, np.clip(z + reach, 0.0, 1.0), last)
+        )
+
+    def hold(self, encoding: Encoding, Z: Array) -> Array:
+        """Points of the space that lie in the box, or on the nearest step to it."""
+        return encoding.snap(np.clip(Z, self.low, self.high))
+
+
+def near(encoding: Encoding, z: Array, box: Box, count: int, rng: np.random.Generator) -> Array:
+    """Points around ``z``, evenly in the box; all, half or few of the coordinates change, and fewer of the choices."""
+    parameters = len(z)
+    changed = rng.random((count, parameters)) < rng.choice([1.0, 0.5, min(1.0, 1.5 / parameters)], size=(count, 1))
+    categorical = np.array(encoding.choices) > 0
+    changed[:, categorical] &= rng.random((count, int(categorical.sum()))) < 0.3
+    even = box.low + (box.high - box.low) * rng.random((count, parameters))
+    even[:, categorical] = encoding.draw(rng.random((count, parameters)))[:, categorical]
+    return encoding.snap(np.where(changed, even, z))
 
 
 def mutate(encoding: Encoding, Z: Array, rng: np.random.Generator) -> Array:
@@ -86,23 +128,24 @@ class _Search:
     """The best points so far, and the ways to find better ones."""
 
     def __init__(
-        self, surface: Surface, encoding: Encoding, conditions: Conditions, taken: Iterable[Array], count: int
+        self, surface: Surface, encoding: Encoding, conditions: Conditions, taken: Array, count: int, box: Box
     ) -> None:
+        self.box = box
         self.surface = surface
         self.encoding = encoding
         self.conditions = conditions
         self.count = count
-        self.taken = {_key(row) for row in self._features(np.array(list(taken)).reshape(-1, len(encoding)))}
+        self.taken = set(_keys(self._features(taken)))
         self.best = np.empty((0, len(encoding)))
         self.values = np.empty(0)
 
     def offer(self, Z: Array) -> None:
         """Score points and keep the best of all, best first. Taken points come last, known ones are passed over."""
-        known = {_key(row) for row in self._features(self.best)}
+        known = set(_keys(self._features(self.best)))
         X = self._features(Z)
         fresh: dict[bytes, int] = {}
-        for index, row in enumerate(X):
-            if (key := _key(row)) not in known:
+        for index, key in enumerate(_keys(X)):
+            if key not in known:
                 fresh.setdefault(key, index)
         if not fresh:
             return
@@ -121,6 +164,7 @@ class _Search:
         if not free.any():
             return Z
         columns = self.encoding.start[:-1]
+        low, high = (np.broadcast_to(bound, Z.shape)[free] for bound in (self.box.low, self.box.high))
 
         def loss(flat: Array) -> tuple[float, Array]:
             moved = Z.copy()
@@ -130,14 +174,14 @@ class _Search:
 
         found = minimize(
             loss,
-            Z[free],
+            np.clip(Z[free], low, high),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(0.0, 1.0)] * int(free.sum()),
+            bounds=list(zip(low, high, strict=True)),
             options={"maxfun": evaluations},
         )
         moved = Z.copy()
-        moved[free] = np.clip(found.x, 0.0, 1.0)
+        moved[free] = np.clip(found.x, low, high)
         return moved
 
     def neighbours(self, z: Array) -> Array:
@@ -157,5 +201,6 @@ class _Search:
         return self.encoding.features(Z, self.conditions.active(Z))
 
 
-def _key(row: Array) -> bytes:
-    return (np.round(row, 9) + 0.0).tobytes()  # + 0.0: minus zero is zero
+def _keys(X: Array) -> list[bytes]:
+    """One for each row, the same where rows are the same."""
+    return [row.tobytes() for row in np.round(X, 9) + 0.0]  # + 0.0: minus zero is zero

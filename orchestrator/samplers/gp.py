@@ -2,7 +2,8 @@
 
 Zero mean, for standardised outputs; the covariance is `orchestrator.samplers.kernel`'s. The length
 scales have the dimension-scaled log-normal prior of Hvarfner, Hellsten and Nardi, "Vanilla Bayesian
-Optimization Performs Great in High Dimensions" (ICML 2024), shifted to shorter scales.
+Optimization Performs Great in High Dimensions" (ICML 2024), shifted to shorter scales and narrowed: a search of some tens of trials
+cannot tell scales that far apart, and scales that are only thought short make it explore what is known.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ __all__ = ["EXACT", "Evidence", "Posterior", "Prior", "cholesky"]
 
 # Noise variance, relative to the kernel's, of points that are known exactly.
 EXACT = 1e-6
+# Distances that are worked on at a time: they stay in the cache, which is several times faster.
+BLOCK = 40_000
 
 
 def cholesky(K: Array) -> Array:
@@ -54,8 +57,8 @@ class Prior:
         """Build the prior for a space of that many parameters."""
         length = math.sqrt(2.0) + 0.5 * math.log(parameters) - 2.2
         return cls(
-            np.concatenate([np.full(parameters, length), [-0.7, -7.0, -0.7]]),
-            np.concatenate([np.full(parameters, math.sqrt(3.0)), [1.0, 2.0, 1.0]]),
+            np.concatenate([np.full(parameters, length), [0.0, -7.0, -1.2]]),
+            np.concatenate([np.full(parameters, 0.9), [1.0, 2.0, 1.0]]),
         )
 
 
@@ -182,6 +185,10 @@ class Posterior:
 
     def predict(self, X: Array) -> tuple[Array, Array]:
         """Means, shape (models, len(X), outputs), and variances without the noise, shape (models, len(X))."""
+        block = max(1, BLOCK // (len(self.points) * (int(self.group[-1]) + 1)))
+        if len(X) > block:
+            parts = [self.predict(X[start : start + block]) for start in range(0, len(X), block)]
+            return np.concatenate([m for m, _ in parts], axis=1), np.concatenate([v for _, v in parts], axis=1)
         K = self.kernel.matrix(roots(X, self.points, self.group))
         return K @ self.alpha, self._variances(K @ self.inverse.transpose(0, 2, 1))
 

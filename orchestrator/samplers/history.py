@@ -41,9 +41,11 @@ class History:
     Z, active : ndarray, shape (ended, parameters)
         Coordinates of ended trials and which parameters each has, see `Encoding`.
     y : ndarray, shape (ended,)
-        Values, the lower the better whatever the study's direction; nan where the trial failed. A pruned
-        trial counts as no better than the median of the complete ones.
+        Values, the lower the better whatever the study's direction; nan where the trial failed or violates a
+        constraint. A pruned trial counts as no better than the median of the complete ones.
     pending, pending_active : ndarray, shape (running, parameters)
+    taken : ndarray, shape (points, parameters)
+        Coordinates of all of them, also of those that `thin` leaves out.
     """
 
     def __init__(self, study: Study, trial: FrozenTrial, encoding: Encoding) -> None:
@@ -53,15 +55,20 @@ class History:
         pending = [seen for seen in others if seen.state is TrialState.RUNNING]
         self.Z, self.active = encoding.read([seen.params for seen in ended])
         self.pending, self.pending_active = encoding.read([seen.params for seen in pending])
+        self.taken = np.concatenate([self.Z, self.pending])
         self.y = np.array([math.nan if seen.value is None else sign * seen.value for seen in ended])
-        self.y[~np.isfinite(self.y)] = math.nan
-        pruned = np.array([seen.state is TrialState.PRUNED for seen in ended], dtype=bool)
+        violated = np.array([any(amount > 0.0 for amount in seen.constraints.values()) for seen in ended], dtype=bool)
+        self.y[~np.isfinite(self.y) | violated] = math.nan
+        pruned = np.array([seen.state is TrialState.PRUNED for seen in ended], dtype=bool) & ~violated
         complete = self.y[~pruned & np.isfinite(self.y)]
         if len(complete):
             self.y[pruned] = np.fmax(self.y[pruned], np.median(complete))
 
     def thin(self, cap: int) -> None:
-        """Keep at most ``cap`` ended trials: the best half, and an even spread of the others in time."""
+        """Keep at most ``cap`` ended trials: the best half, and an even spread of the others in time; and half as many pending."""
+        if len(self.pending) > cap // 2:
+            kept = np.linspace(0, len(self.pending) - 1, cap // 2).astype(int)
+            self.pending, self.pending_active = self.pending[kept], self.pending_active[kept]
         if len(self.y) <= cap:
             return
         order = np.argsort(np.where(np.isfinite(self.y), self.y, np.inf), kind="stable")

@@ -30,7 +30,13 @@ ROOT5 = math.sqrt(5.0)
 
 def matern(r: Array) -> Array:
     """Matern-5/2 correlation at ``r``, the root of 5 times the scaled distance."""
-    return np.asarray((1.0 + r * (1.0 + r / 3.0)) * np.exp(-r), dtype=float)
+    fall = np.exp(-r)
+    value = r / 3.0
+    value += 1.0
+    value *= r
+    value += 1.0
+    value *= fall
+    return np.asarray(value, dtype=float)
 
 
 def slope(r: Array) -> Array:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["MODEL_BASED", "NAMES", "OPTIONS", "make_sampler"]
 
 OPTIONS: Mapping[str, frozenset[str]] = {
-    "bo": frozenset({"models", "fantasies", "clip", "pool", "cap"}),
+    "bo": frozenset({"startup", "models", "fantasies", "clip", "pool", "local", "reach", "cap"}),
     "random": frozenset(),
     "grid": frozenset(),
     "qmc": frozenset(),

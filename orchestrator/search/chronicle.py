@@ -8,12 +8,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.search.layout import StudyFolder, trial_number
 from orchestrator.search.reader import study_record
 from orchestrator.store.atomic import FILE_MODE, told_in_words
+from orchestrator.store.readers import settled
 from orchestrator.store.snapshot import publish
 
 if TYPE_CHECKING:
@@ -144,4 +146,4 @@ class Chronicle:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+    return settled(os.open(path, flags | os.O_CLOEXEC, FILE_MODE), Path(path))

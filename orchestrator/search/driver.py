@@ -36,6 +36,7 @@ from orchestrator.search.stopping import why_stop
 from orchestrator.search.usage import Usage
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
+from orchestrator.store.readers import shared
 from orchestrator.store.record import StudyRecord
 from orchestrator.store.studydb import StudyDatabase
 from orchestrator.transports.base import Transport
@@ -165,8 +166,10 @@ class StudyDriver:
             The budget is spent, and more trials failed than the study allows.
         """
         self._loop = asyncio.get_running_loop()
-        self._lease = Lease.acquire(self.folder.root, self.clock)
-        try:
+        with (
+            shared(self.folder.root, self.study.readers),
+            Lease.acquire(self.folder.root, self.clock) as self._lease,
+        ):
             provenance = freeze(
                 self.study,
                 [place.site for place in self.places],
@@ -180,8 +183,6 @@ class StudyDriver:
                 return await self._search(provenance)
             finally:
                 await self._blocking(self._database.close)
-        finally:
-            self._lease.release()
 
     # The search
 

@@ -7,6 +7,7 @@ is refused. Blocking work runs inline, or the clock would run away while a threa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -69,8 +70,11 @@ def run_virtual(work: Coroutine[Any, Any, T]) -> T:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(work)
     finally:
-        for task in asyncio.all_tasks(loop):
+        for task in (tasks := asyncio.all_tasks(loop)):
             task.cancel()
+        # Half-way through its work a coroutine still has things to let go of.
+        with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
         loop.close()

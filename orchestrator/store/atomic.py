@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Paused, SurveyError, UsageError
+from orchestrator.store.readers import settled, settled_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,7 @@ def make_directory(path: Path) -> Path:
         for each in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(each, DIRECTORY_MODE)
+                settled_folder(each)
                 sync_directory(each.parent)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -114,7 +116,7 @@ def encode(value: Any) -> bytes:
 def _write_synced(path: Path, data: bytes) -> None:
     """Create ``path`` and write ``data`` through to the disk; raises FileExistsError where it exists."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, FILE_MODE)
+    descriptor = settled(os.open(path, flags, FILE_MODE), path)
     try:
         view = memoryview(data)
         while view:

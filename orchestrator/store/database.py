@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import Paused, SurveyError, UsageError
 from orchestrator.store.atomic import make_directory, sync_directory, told_in_words
+from orchestrator.store.readers import settled
 from orchestrator.store.trouble import explained, redact
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def local_file(url: str | None, root: Path) -> Path | None:
             name = url.removeprefix(prefix)
             if not name:
                 raise UsageError(f"the database URL {url!r} names no file")
+            if "?" in name:  # what follows may be a password: it must not become a file's name, nor be shown
+                raise UsageError(
+                    f"the database URL {url.partition('?')[0]}?... has options, and a file takes none",
+                    hint="leave out what begins with the question mark",
+                )
             return (root / Path(name).expanduser()).resolve()
     return None
 
@@ -204,7 +210,8 @@ def backup(storage: BaseStorage, root: Path) -> Path | None:
     temporary = target.with_name(f".{BACKUP}.{os.getpid()}.tmp")
     with explained(str(target)), told_in_words(target):
         try:
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(settled(os.open(temporary, flags, 0o600), temporary))
             source = engine.raw_connection()
             try:
                 with contextlib.closing(sqlite3.connect(temporary)) as copy:

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from orchestrator.errors import Paused
 from orchestrator.store.atomic import told_in_words
+from orchestrator.store.readers import settled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def open_journal(path: Path) -> JournalStorage:
     # The lease says that we are the one driver, so a lock here is a dead driver's.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{path}.lock")
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(settled(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), path))
     backend = MendedJournal(path)
     backend.append_logs([])
     return JournalStorage(backend)

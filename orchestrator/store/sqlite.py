@@ -23,6 +23,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import StaticPool
 
+from orchestrator.store.readers import settled
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -43,7 +45,7 @@ _ATTRIBUTE = (
 
 def open_sqlite(path: Path) -> RDBStorage:
     """Open (or make) the database at ``path``, mode 0600, and lock it until it is closed."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(settled(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), path))
     settings: dict[str, Any] = {
         "creator": lambda: connect(path),
         # One connection for all threads (the mirror lets one in at a time): a second one would wait

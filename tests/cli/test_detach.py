@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -12,10 +13,12 @@ import subprocess
 import termios
 from pathlib import Path
 
+import pytest
 from little_cluster import cluster, write_site
 from little_study import SURVEY, end, environment, run, start, until, write_study
 from terminal import CONTROL, QUESTION, on_a_terminal
 
+from orchestrator.cli.run import drive
 from orchestrator.search.reader import read_study
 from orchestrator.store.lease import read_holder
 
@@ -104,31 +107,39 @@ def test_a_reader_that_ends_is_no_end_of_the_driver(tmp_path: Path) -> None:
     assert sum(line.startswith("trial 1: loss") for line in said) == 1
 
 
-def test_a_driver_under_nohup_keeps_its_output_where_it_is(tmp_path: Path) -> None:
-    gate = gated(tmp_path)
-    driver = subprocess.Popen(
-        [*SURVEY, "run", "study.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # noqa: PLW1509  what nohup does
-    )
-    in_flight(tmp_path)
-    driver.send_signal(signal.SIGHUP)
-    gate.touch()
-    ended = end(driver)
-    assert ended.code == 0
-    assert ended.out.startswith("toy: done, 2 complete")
-    assert not log_of(tmp_path).exists()
+class Hearing:
+    """A driver that does nothing but get a hangup."""
+
+    draining = False
+    stopped = False
+
+    def drain(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+    async def run(self) -> str:
+        signal.raise_signal(signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        return "ended"
+
+
+@pytest.mark.parametrize(("before", "heard"), [(signal.SIG_DFL, 1), (signal.SIG_IGN, 0)])
+def test_a_hangup_is_heard_unless_nohup_has_it_ignored(tmp_path: Path, before: signal.Handlers, heard: int) -> None:
+    hangups: list[None] = []
+    restored = signal.signal(signal.SIGHUP, before)
+    try:
+        assert drive(Hearing(), tmp_path, on_hangup=lambda: hangups.append(None)) == ("ended", 0)
+        assert len(hangups) == heard
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, restored)
 
 
 def test_a_detached_driver_runs_in_a_session_of_its_own_and_is_told_how_to_look_and_to_stop(tmp_path: Path) -> None:
     gate = gated(tmp_path)
+    root = tmp_path / "runs/toy"
     begun = run(tmp_path, "run", "study.yaml", "--detach")
     assert begun.code == 0, begun.err
-    root = tmp_path / "runs/toy"
     holder, alive = read_holder(root, now=0.0)
     assert holder is not None
     assert alive
@@ -138,41 +149,28 @@ def test_a_detached_driver_runs_in_a_session_of_its_own_and_is_told_how_to_look_
     assert f"survey stop {root}" in begun.out
     assert os.getsid(holder.pid) == holder.pid
     assert os.readlink(f"/proc/{holder.pid}/fd/0") == os.devnull
-    gate.touch()
-    until(lambda: has_ended(tmp_path), "the driver does not end")
-    assert read_study(root).state == "done"
-    said = log_of(tmp_path).read_text("utf-8")
-    assert "[2/2]" in said
-    assert "toy: done, 2 complete" in said
-    assert not CONTROL.search(said)
 
-
-def test_resume_detaches_too_and_says_so_in_json(tmp_path: Path) -> None:
-    gate = gated(tmp_path)
-    driver = start(tmp_path, "run", "study.yaml")
-    in_flight(tmp_path)
-    driver.send_signal(signal.SIGTERM)
-    assert end(driver).code == 143
-    begun = run(tmp_path, "resume", "--detach", "--json")
-    assert begun.code == 0, begun.err
-    said = json.loads(begun.out)
-    assert said["driver"]["under_way"] is True
-    assert said["root"] == str(tmp_path / "runs/toy")
-    gate.touch()
-    until(lambda: has_ended(tmp_path), "the driver does not end")
-    assert read_study(tmp_path / "runs/toy").state == "done"
-
-
-def test_a_detached_driver_that_cannot_begin_fails_before_our_eyes(tmp_path: Path) -> None:
-    gate = gated(tmp_path)
-    driver = start(tmp_path, "run", "study.yaml")
-    in_flight(tmp_path)
+    # One that cannot begin fails before our eyes.
     second = run(tmp_path, "run", "study.yaml", "--detach")
     assert second.code == 5
     assert "has ended already" in second.err
-    assert f"is driven by process {driver.pid}" in second.err
+    assert f"is driven by process {holder.pid}" in second.err
+
+    os.kill(holder.pid, signal.SIGTERM)
+    until(lambda: has_ended(tmp_path), "the driver does not end")
+    resumed = run(tmp_path, "resume", "--detach", "--json")
+    assert resumed.code == 0, resumed.err
+    said = json.loads(resumed.out)
+    assert said["driver"]["under_way"] is True
+    assert said["driver"]["log"] == str(log_of(tmp_path))
+    assert said["root"] == str(root)
     gate.touch()
-    assert end(driver).code == 0
+    until(lambda: has_ended(tmp_path), "the driver does not end")
+    assert read_study(root).state == "done"
+    words = log_of(tmp_path).read_text("utf-8")
+    assert "[2/2]" in words
+    assert "toy: done, 2 complete" in words
+    assert not CONTROL.search(words)
 
 
 def test_the_cost_is_asked_about_before_it_detaches(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial, TrialState, create_trial
 from sampler_spaces import branin, line, quiet_study, run
 
-from orchestrator.samplers import BOSampler, make_sampler
+from orchestrator.errors import UsageError
+from orchestrator.samplers import BOSampler, SobolSampler, make_sampler
 from orchestrator.samplers.bo import standardised
 
 if TYPE_CHECKING:
@@ -44,6 +45,52 @@ def test_it_learns_to_stay_out_of_a_region_where_trials_fail() -> None:
     run(study, objective, 26)
     assert sum(failed[-12:]) <= 5  # half of the space fails, the half that the values point to
     assert study.best_value < -0.4
+
+
+def test_it_learns_to_keep_a_constraint() -> None:
+    kept = []
+
+    def objective(trial: BaseTrial) -> float:
+        x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 0.0, 1.0)
+        trial.set_constraint("x at most a half", x - 0.5)
+        kept.append(x <= 0.5)
+        return (y - 0.3) ** 2 - x  # ever better beyond the constraint
+
+    study = quiet_study(BOSampler(seed=1))
+    run(study, objective, 26)
+    assert sum(kept[-12:]) >= 7
+    assert min(trial.value or 0.0 for trial in study.trials if trial.params["x"] <= 0.5) < -0.4
+
+
+def test_every_other_trial_is_looked_for_near_the_best_one() -> None:
+    study = quiet_study(BOSampler(seed=1, reach=0.05))
+    run(study, branin, 12)
+    for _ in range(2):
+        best = study.best_params
+        asked = run(study, branin, 1)[0]
+        number = len(study.trials) - 1
+        close = abs(asked["x"] - best["x"]) <= 0.05 * 15.001 and abs(asked["y"] - best["y"]) <= 0.05 * 15.001
+        assert close or number % 2 == 0
+
+
+def test_its_first_points_can_be_those_of_a_sobol_sequence() -> None:
+    study, even = quiet_study(BOSampler(seed=4, startup="sobol", startup_trials=4)), quiet_study(SobolSampler(seed=4))
+    assert run(study, branin, 4) == run(even, branin, 4)
+    assert study.ask().relative_params.keys() == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"startup": "latin"}, "'random' or 'sobol', not 'latin'"),
+        ({"local": 2}, "local is a number from 0 to 1, not 2"),
+        ({"models": 0}, "models is a whole number of at least 1, not 0"),
+        ({"clip": "hard"}, "clip is a number of at least 0, not 'hard'"),
+    ],
+)
+def test_an_option_out_of_range_is_named_with_its_range(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_sampler("bo", seed=1, options=options)
 
 
 def test_pending_points_are_not_asked_again() -> None:
@@ -154,3 +201,14 @@ def test_a_long_history_is_thinned_and_keeps_its_best() -> None:
     study = quiet_study(BOSampler(seed=1, cap=40))
     line(study, [((i % 97) / 97.0, ((i % 97) / 97.0 - 0.31) ** 2) for i in range(300)])
     assert abs(study.ask().suggest_float("x", 0.0, 1.0) - 0.31) < 0.1
+
+
+def test_hundreds_of_pending_trials_are_thinned_and_none_of_their_points_comes_back() -> None:
+    space: dict[str, BaseDistribution] = {"n": IntDistribution(0, 399)}
+    study = quiet_study(BOSampler(seed=1, cap=40, space=space))
+    for n in range(0, 400, 40):
+        study.add_trial(create_trial(params={"n": n}, distributions=space, value=float(abs(n - 200))))
+    for n in range(400):
+        if n not in {3, 205}:
+            study.add_trial(create_trial(params={"n": n}, distributions=space, state=TrialState.RUNNING))
+    assert study.ask().suggest_int("n", 0, 399) == 205

@@ -225,7 +225,7 @@ def test_a_user_says_it_for_all_studies_and_a_study_for_itself() -> None:
 
 
 def test_who_is_told_may_change_between_runs(tmp_path: Path) -> None:
-    before, after = Study(**STUDY), Study(**STUDY, notify={"command": [sys.executable, "tell.py"]})
+    before, after = Study(**STUDY), Study(**STUDY, notify=Notify(command=(sys.executable, "tell.py")))
     assert compare(before, after)[0] == []
     path = tmp_path / "study.yaml"
     path.write_text(after.to_yaml(), encoding="utf-8")

@@ -26,7 +26,8 @@ async def one_pass(scene: Scene, patience: float = 300.0, **changes: Any) -> tup
 def test_passes_now_and_then_take_a_study_to_its_end(tmp_path: Path, kind: str) -> None:
     async def passes() -> tuple[list[StudyRecord], list[float], Scene]:
         scene = Scene(tmp_path, kind)
-        records, spans = [], []
+        records: list[StudyRecord] = []
+        spans: list[float] = []
         while not records or records[-1].state != "done":
             record, seconds = await one_pass(scene)
             records.append(record)

@@ -136,6 +136,28 @@ def test_a_digits_training_that_is_asked_to_stop_ends_with_a_result(survey: Path
     assert result(survey)["info"]["epochs"] == 1
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_a_digits_training_that_meets_its_walltime_goes_on_as_if_it_had_not(
+    survey: Path, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    arguments = ["digits", "--epochs", "4", "--set", f"solver={solver}", "--set", "learning_rate=0.003"]
+    assert main(arguments) == 0
+    whole, answers = result(survey), (survey / "artifacts" / "answers.csv").read_text()
+    (survey / "result.json").unlink()
+    (survey / "progress.jsonl").unlink()
+    monkeypatch.setenv("SURVEY_CHECKPOINT", str(survey / "checkpoint"))
+    (survey / "stop").write_text("walltime\n")
+    for _ in range(3):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 85
+        assert not (survey / "result.json").exists()
+    assert main(arguments) == 0
+    assert steps(survey) == [1, 2, 3, 4]
+    assert result(survey)["metrics"]["accuracy"] == whole["metrics"]["accuracy"]
+    assert (survey / "artifacts" / "answers.csv").read_text() == answers
+
+
 def test_digits_has_bad_regions_for_a_search_to_avoid(survey: Path) -> None:
     assert main(["digits", "--epochs", "3", "--set", "learning_rate=1.0", "--set", "alpha=10"]) == 0
     assert result(survey)["metrics"]["accuracy"] < 0.5

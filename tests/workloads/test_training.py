@@ -21,20 +21,27 @@ SETTINGS = ("--epochs", "6", "--patches", "96", "--seed", "1", "--test")
 
 def trial(data: Path, out: Path, *arguments: str) -> Any:
     """Run one trial in a process of its own, as a job would, and read its result."""
-    out.mkdir()
+    done = program(data, out, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "result.json").read_text())
+
+
+def program(data: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program of one attempt to its end, whichever that is."""
+    out.mkdir(exist_ok=True)
     environment = {
         "PATH": "/usr/bin:/bin",
         "SURVEY_RESULT": str(out / "result.json"),
         "SURVEY_PROGRESS": str(out / "progress.jsonl"),
         "SURVEY_ARTIFACTS": str(out / "artifacts"),
+        "SURVEY_STOP": str(out / "stop"),
+        "SURVEY_CHECKPOINT": str(out / "checkpoint"),
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, "-m", "workloads", "aneurysm", "--data", str(data), *arguments]
-    done = subprocess.run(
+    return subprocess.run(
         command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads((out / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +117,21 @@ def test_the_model_is_kept_whole(trained: tuple[Path, Any]) -> None:
     assert not [kind for kind in kinds if "MaxPool" in kind or "BatchNorm" in kind or "Lambda" in kind]
 
 
-def test_the_same_seed_gives_the_same_result_in_another_process(
+def test_a_training_that_meets_its_walltime_gives_the_same_result_in_another_process(
     phantoms: Path, tmp_path: Path, trained: tuple[Path, Any]
 ) -> None:
-    again = trial(phantoms, tmp_path / "again", *SETTINGS, "--no-predictions")
-    first = trained[1]
+    out = tmp_path / "cut"
+    out.mkdir()
+    (out / "stop").write_text("walltime\n")
+    cut = program(phantoms, out, *SETTINGS)
+    assert cut.returncode == 85, cut.stderr
+    assert [path.name for path in (out / "checkpoint").iterdir()] == ["step-0000000001.1"]
+    assert not (out / "result.json").exists()
+    (out / "stop").unlink()
+    again, first = trial(phantoms, out, *SETTINGS, "--no-predictions"), trained[1]
     assert again["info"]["losses"] == first["info"]["losses"]
     assert {**again["metrics"], "train_seconds": 0} == {**first["metrics"], "train_seconds": 0}
-    assert not (tmp_path / "again" / "artifacts" / "predictions").exists()
+    assert not (out / "artifacts" / "predictions").exists()
 
 
 def test_a_training_that_diverges_is_a_measured_zero_and_says_so(phantoms: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +30,7 @@ from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
 from workloads.models.detector import SIZE_MULTIPLE, detector
 from workloads.parameters import Parameter, resolve
+from workloads.training.checkpoint import Checkpoints
 from workloads.training.inference import compiled
 from workloads.training.loop import OPTIMIZERS, Trained, make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
@@ -80,6 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Train and validate one detector and report it.
 
+    Ahead of the walltime the training is saved, and the program asks for another attempt, which goes
+    on with it (exit code 85).
+
     Raises
     ------
     WorkloadError
@@ -102,6 +105,11 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     if options.test:
         _check_lesions({"test": [cases[name] for name in split.test]})
 
+    data = checksum(dataset, names)
+    what = {"params": params, "seed": seed, "data": data, "split": [split.train, split.validation]}
+    what |= {"epochs": options.epochs, "patches": options.patches, "patch": patch, "spacing": spacing}
+    checkpoints = Checkpoints(what)
+
     matching = Matching(rule=MatchRule(options.match), length=options.match_length)
     import_tensorflow(threads=threads, seed=seed)
     model = detector(dropout=DROPOUT)
@@ -122,11 +130,11 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
             trial.report(epoch, summarise(examine(validation))["pauc"])
         return trial.should_stop()
 
-    started = time.monotonic()
-    trained = _train(model, training, options, params, seed, after_epoch)
-    seconds = time.monotonic() - started
+    trained = _train(model, training, options, params, seed, after_epoch, checkpoints)
+    if trained.stopped and trial.stop_reason() == "walltime":
+        trial.requeue()
     detected = examine(validation)
-    metrics = {**summarise(detected), "train_seconds": seconds}
+    metrics = {**summarise(detected), "train_seconds": trained.seconds}
     trial.report(len(trained.losses), metrics["pauc"])
     if options.test:
         tested = summarise(examine([cases[name] for name in split.test]))
@@ -148,7 +156,7 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
             "seed": seed,
             "params": params,
             "cases": {"train": len(training), "validation": len(validation), "test": len(split.test)},
-            "data": checksum(dataset, names),
+            "data": data,
             "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
             "peak_memory_mib": round(peak_memory(), 1),
         },
@@ -182,6 +190,7 @@ def _train(
     params: Mapping[str, Any],
     seed: int,
     after_epoch: Callable[[int, float], bool],
+    checkpoints: Checkpoints,
 ) -> Trained:
     rng = np.random.default_rng(seed)
     sources = [patch_source(case, sigma=params["target_sigma"]) for case in cases]
@@ -208,6 +217,8 @@ def _train(
         epochs=options.epochs,
         batch_size=batch_size,
         after_epoch=after_epoch,
+        checkpoints=checkpoints,
+        generators={"data": rng},
     )
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator import trial
 from workloads.errors import WorkloadError
 from workloads.parameters import Parameter, resolve
+from workloads.training.checkpoint import Checkpoints, State
 from workloads.training.setup import peak_memory, prepare, versions
 
 __all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "run"]
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Train on two thirds of the images and report the accuracy on the others, epoch by epoch.
+
+    Ahead of the walltime the state is saved and the program asks for another attempt (exit code 85).
 
     Raises
     ------
@@ -77,9 +81,20 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
         learning_rate_init=params["learning_rate"],
         random_state=seed,
     )
+    checkpoints = Checkpoints({"params": params, "epochs": options.epochs, "seed": seed})
     started = time.monotonic()
-    accuracy, epoch, diverged = 0.0, 0, False
-    for epoch in range(1, options.epochs + 1):  # how far it came is reported
+    accuracy, done, diverged = 0.0, 0, False
+    if (known := checkpoints.load()) is not None:
+        few = slice(params["batch_size"])
+        model.partial_fit(train_images[few], train_digits[few], classes=np.arange(10))  # makes what is then filled
+        for array, kept in zip(_state(model), known.arrays.values(), strict=True):
+            array[...] = kept
+        if params["solver"] == "adam":
+            model._optimizer.t = known.facts["updates"]  # noqa: SLF001 - it has no public name
+        done, accuracy = known.step, known.facts["accuracy"]
+        started -= known.facts["seconds"]
+    epoch = done
+    for epoch in range(done + 1, options.epochs + 1):  # how far it came is reported
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")  # overflow, on the way to the divergence that is caught below
@@ -89,7 +104,15 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
             break
         accuracy = float(model.score(validation_images, validation_digits))
         trial.report(epoch, accuracy)
-        if trial.should_stop():
+        reason = trial.stop_reason()
+        if reason or checkpoints.due:
+            facts = {"accuracy": accuracy, "seconds": time.monotonic() - started}
+            facts["updates"] = getattr(model._optimizer, "t", 0)  # noqa: SLF001 - as above
+            arrays = {f"array-{index:02}": array for index, array in enumerate(_state(model))}
+            checkpoints.save(State(step=epoch, arrays=arrays, facts=facts))
+        if reason == "walltime" and epoch < options.epochs:
+            trial.requeue()
+        if reason:
             break
     seconds = time.monotonic() - started
     if diverged:
@@ -107,6 +130,13 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
             "peak_memory_mib": round(peak_memory(), 1),
         },
     )
+
+
+def _state(model: Any) -> list[NDArray[np.float64]]:
+    """Weights, and what the optimiser remembers of their changes; each epoch draws from the seed anew."""
+    optimizer = model._optimizer  # noqa: SLF001 - it has no public name
+    memories = [getattr(optimizer, name, []) for name in ("velocities", "ms", "vs")]
+    return [array for arrays in (model.coefs_, model.intercepts_, *memories) for array in arrays]
 
 
 def _write_answers(folder: Path, answers: Any, digits: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from login_node import LoginNode
 from slurm_cluster import Cluster
 from slurm_place import Place
@@ -13,13 +16,14 @@ from slurm_place import Place
 from orchestrator.clock import SystemClock
 from orchestrator.config.site import Site, load_site
 from orchestrator.config.study import Study
+from orchestrator.search import places
 from orchestrator.search.driver import StudyDriver
 from orchestrator.store.record import StudyRecord
 from orchestrator.transports.paramiko_ import ParamikoLink
 from orchestrator.transports.registry import make_transport
 from orchestrator.transports.remote import RemoteTransport
 
-__all__ = ["FarStudy", "MakeStudy"]
+__all__ = ["FarStudy", "MakeStudy", "until"]
 
 _SOON = 0.1  # seconds between connections, where a site has 15 at least
 
@@ -60,22 +64,39 @@ class FarStudy(Place):
     ) -> StudyRecord:
         """Run the driver in this process; connections may follow each other quickly."""
         profile = self.profile
-        transport = make_transport(profile, SystemClock())
-        assert isinstance(transport, RemoteTransport)
-        transport._interval = _SOON
+        transport = self._transport(profile)
         if ask is not None:
             transport._link = ParamikoLink(profile, ask=ask)
+        return await self._drive(profile, transport=transport)
+
+    async def drive_everywhere(self) -> StudyRecord:
+        """As `drive`, on all the sites that the study names."""
+        named = places.places_of(Study.load(self.study), self.root)
+        return await self._drive([dataclasses.replace(each, transport=self._transport(each.site)) for each in named])
+
+    def _transport(self, site: Site) -> RemoteTransport:
+        transport = make_transport(site, SystemClock())
+        assert isinstance(transport, RemoteTransport)
+        transport._interval = _SOON
         self.transports.append(transport)
-        driver = StudyDriver(
-            Study.load(self.study),
-            profile,
-            self.root / "runs",
-            origin=self.root,
-            transport=transport,
-            on_event=lambda event: self.said_so_far.append(str(event.get("message", ""))),
-        )
-        return await driver.run()
+        return transport
+
+    async def _drive(self, where: Site | Sequence[places.Place], **keys: Any) -> StudyRecord:
+        def listen(event: Mapping[str, Any]) -> None:
+            self.said_so_far.append(str(event.get("message", "")))
+
+        study = Study.load(self.study)
+        return await StudyDriver(study, where, self.root / "runs", origin=self.root, on_event=listen, **keys).run()
 
 
 MakeStudy = Callable[..., tuple[FarStudy, LoginNode]]
 """Make a study and its login node; ``trials``, and what `FarStudy` takes."""
+
+
+async def until(happened: Callable[[], bool], what: str) -> None:
+    """Wait, while the driver goes on in the same loop."""
+    for _ in range(1200):
+        if happened():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(f"gave up waiting for {what}")

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import itertools
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Place
 from otp_server import PASSWORD, Serving, serve
-from ssh_study import FarStudy, MakeStudy
+from ssh_study import FarStudy, MakeStudy, until
 from ssh_terminal import at_a_terminal
 
 from orchestrator.search.reader import read_study
@@ -24,15 +24,6 @@ from orchestrator.transports.trouble import HostKeyRefused, LoginNeeded, SiteUnu
 pytestmark = pytest.mark.system
 
 SURVEY = [sys.executable, "-m", "orchestrator.cli.app"]
-
-
-async def until(happened: Callable[[], bool], what: str) -> None:
-    """Wait, while the driver goes on in the same loop."""
-    for _ in range(1200):
-        if happened():
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail(f"gave up waiting for {what}")
 
 
 @contextlib.asynccontextmanager

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from conftest import Place
 from login_node import LoginNode
-from ssh_study import FarStudy, MakeStudy
+from ssh_study import FarStudy, MakeStudy, until
 from survey_command import Ran
 
-from orchestrator.search.layout import trial_key
+from orchestrator.search.layout import StudyFolder, trial_key
 from orchestrator.store.ledger import Ledger
 
 pytestmark = pytest.mark.system
@@ -64,3 +65,32 @@ def test_a_study_over_two_login_nodes_uses_both_and_what_a_trial_left_comes_from
     assert exported.code == 0, exported.err
     models = {int(path.name.rpartition("-")[2]): path / "artifacts" / "model" for path in (study.root / "best").iterdir()}  # fmt: skip
     assert {number: path.read_text() for number, path in models.items()} == where
+
+
+async def test_while_one_site_is_away_the_other_goes_on_and_nothing_is_lost(
+    both: tuple[FarStudy, dict[str, LoginNode]],
+) -> None:
+    study, nodes = both
+    study.change(trials=8)
+    record = StudyFolder(study.root / "runs" / "toy")
+
+    def ended(name: str) -> int:
+        return sum(trial["site"] == name and trial["outcome"] is not None for trial in study.attempts())
+
+    driver = asyncio.create_task(study.drive_everywhere())
+    try:
+        await until(
+            lambda: driver.done() or {"north", "south"} == {trial["site"] for trial in study.attempts()}, "jobs"
+        )
+        nodes["south"].sshd.stop()
+        before = ended("north")
+        await until(lambda: driver.done() or ended("north") >= before + 3, "three more trials on the other site")
+        assert not driver.done(), record.events.read_text()
+        nodes["south"].sshd.start()
+        assert (await driver).state == "done"
+    finally:
+        driver.cancel()
+        await asyncio.gather(driver, return_exceptions=True)
+    told = study.trials()
+    assert [trial.state.name for trial in told] == ["COMPLETE"] * 8
+    assert len(study.attempts()) == 8

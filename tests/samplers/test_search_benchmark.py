@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parents[2] / "benchmarks" / "search"
+
+
+@pytest.fixture
+def paired(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(HERE))
+    return importlib.import_module("paired")
+
+
+def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / "run.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_small_comparison_searches_all_families_with_three_engines_and_prints_its_tables(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--small", "--figure", "small.svg")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "search-small.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 * 4 * 2
+    assert {row["engine"] for row in rows} == {"bo", "tpe", "random"}
+    assert all(len(row["curve"]) == 20 for row in rows)
+    assert "| engine | N | all | interval | classical | training | architecture | runs | ms/ask |" in done.stdout
+    assert "`bo` relative to each of the others" in done.stdout
+    assert "<svg" in (tmp_path / "small.svg").read_text()
+
+
+SHORT = ("--set", "small", "--problems", "branin", "--engines", "random", "--seeds", "2", "--trials", "5")
+
+
+def test_a_comparison_that_was_cut_short_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = compare(tmp_path, *SHORT, "--out", "whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines()
+    (tmp_path / "cut.jsonl").write_text("\n".join(lines[:3]) + "\n" + lines[3][:40])
+    again = compare(tmp_path, *SHORT, "--out", "cut.jsonl")
+    assert again.stdout.count("regret 0.") == len(lines) - 3
+
+    def table(text: str) -> list[str]:
+        return [" ".join(line.split("|")[:-2]) for line in text.splitlines() if line.startswith("|")]
+
+    assert table(again.stdout) == table(whole.stdout)
+
+
+def test_engines_meet_the_same_luck_so_that_random_search_is_the_warm_up_of_all(tmp_path: Path) -> None:
+    compare(tmp_path, *SHORT, "--out", "luck.jsonl", "--workers", "8")
+    rows = [json.loads(line) for line in (tmp_path / "luck.jsonl").read_text().splitlines()]
+    by_seed = {(row["engine"], row["seed"]): row["curve"] for row in rows}
+    assert by_seed["random", 0] == by_seed["tpe", 0]  # five trials at N = 8: all of them were asked for at the start
+    assert by_seed["random", 0] != by_seed["random", 1]
+
+
+def test_a_problem_that_the_set_lacks_is_answered_with_those_it_has(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--set", "report", "--problems", "branin")
+    assert done.returncode == 2
+    assert "the set report has no problem branin; it has ackley8, " in done.stderr
+
+
+def regrets(**engines: dict[str, list[float]]) -> dict[tuple[str, str, int, int], dict[str, float]]:
+    return {
+        (engine, problem, 8, seed): {"regret": value}
+        for engine, problems in engines.items()
+        for problem, values in problems.items()
+        for seed, value in enumerate(values)
+    }
+
+
+def test_the_comparison_is_the_geometric_mean_over_problems_of_ratios_of_mean_regrets(paired: Any) -> None:
+    done = regrets(bo={"a": [1.0, 3.0], "b": [0.1, 0.3]}, tpe={"a": [4.0, 4.0], "b": [0.1, 0.1]})
+    found = paired.relative(done, "bo", "tpe", ["a", "b"], 8)
+    assert found.problems == pytest.approx({"a": 0.5, "b": 2.0})
+    assert found.value == pytest.approx(1.0)
+    assert found.runs == 4
+    assert found.of(["b"]) == pytest.approx(2.0)
+
+
+def test_its_interval_covers_other_draws_of_seeds_and_of_problems(paired: Any) -> None:
+    seeds = paired.relative(regrets(bo={"a": [1.0, 3.0]}, tpe={"a": [4.0, 4.0]}), "bo", "tpe", ["a"], 8)
+    assert (seeds.low, seeds.high) == pytest.approx((0.25, 0.75))
+    done = regrets(bo={"a": [1.0], "b": [3.0]}, tpe={"a": [4.0], "b": [4.0]})
+    problems = paired.relative(done, "bo", "tpe", ["a", "b"], 8)
+    assert (problems.low, problems.high) == pytest.approx((0.25, 0.75))
+
+
+def test_only_seeds_that_both_have_run_are_compared(paired: Any) -> None:
+    done = regrets(bo={"a": [1.0, 1.0, 100.0]}, tpe={"a": [2.0, 2.0], "b": [1.0]})
+    found = paired.relative(done, "bo", "tpe", ["a", "b"], 8)
+    assert (found.value, found.low, found.high, found.runs) == pytest.approx((0.5, 0.5, 0.5, 2))
+    assert paired.relative(done, "bo", "tpe", ["b"], 8) is None
+
+
+def test_a_regret_of_nothing_does_not_make_the_comparison_infinite(paired: Any) -> None:
+    found = paired.relative(regrets(bo={"a": [0.0]}, tpe={"a": [1.0]}), "bo", "tpe", ["a"], 8)
+    assert found.value == pytest.approx(1e-6)
