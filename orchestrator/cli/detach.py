@@ -24,7 +24,7 @@ __all__ = ["Launch", "launch"]
 
 # What a driver tells of once its folder, database, site and first jobs are as they should be.
 _UNDER_WAY = {"submitted", "found", "waiting", "held", "told"}
-_PATIENCE = 20.0
+_PATIENCE = 30.0
 _LOOK = 0.1
 _LAST_LINES = 15
 

@@ -11,7 +11,7 @@ returns a `Recorded`::
         def recorded(self) -> Recorded:
             return Recorded(scheduler=make_scheduler("mine"), accepted=[(completed("42"), "42")], ...)
 
-The module needs pytest, which an installation of the orchestrator alone does not bring.
+The module needs pytest, which the extra ``contract`` brings.
 """
 
 # ruff: noqa: D102 - a test's name is its sentence

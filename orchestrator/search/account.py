@@ -201,7 +201,9 @@ class Account:
                 continue
             lines.append(f"Attempt {attempt.number}: {self._ended(attempt)}")
             if index + 1 < len(attempts):
-                lines.append(f"  It was run again: {self._why_again(attempts[: index + 1])}.")
+                more = attempts[index + 1].memory
+                room = f", with {more} MiB of memory" if more is not None and more != attempt.memory else ""
+                lines.append(f"  It was run again{room}: {self._why_again(attempts[: index + 1])}.")
         if not attempts and trial.state == "waiting":
             lines.append("It waits to be begun: a driver takes it as soon as a slot is free.")
         elif not attempts:
@@ -274,6 +276,9 @@ class Account:
             why = ""
             if latest is not None and latest.outcome is not None and INVALIDATED not in latest.notes:
                 why = f" It is not run again: {self.policy.decide(attempts).why}."
+            by = next((each.number for each in self.record.trials if each.retry_of == trial.number), None)
+            if by is not None:
+                why = f" It was asked for again, and trial {by} has its place."
             return f"The trial has failed, and the search takes it as a failure.{why} `survey logs {trial.number}` has more."
         if latest is None or latest.outcome is None:
             return (

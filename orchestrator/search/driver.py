@@ -415,7 +415,14 @@ class StudyDriver:
     def _afterwards(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
         task = asyncio.create_task(work, name=name)
         self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, chore: asyncio.Task[object]) -> None:
+        self._chores.discard(chore)
+        error = None if chore.cancelled() else chore.exception()
+        # What is told in words stops the next write too, and is told then; only a bug is for asyncio to show.
+        if isinstance(error, Exception) and not isinstance(error, SurveyError):
+            self._loop.call_exception_handler({"message": "a chore of the driver failed", "exception": error})
 
     def _event(self, name: str, **fields: Any) -> None:
         self._chronicle.event(name, **fields)

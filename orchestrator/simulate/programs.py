@@ -36,6 +36,8 @@ class Run:
         Whether SIGTERM ends it at once; else only SIGKILL does.
     agent_dies, out_of_memory : float or None
         When the agent is killed without a word, or the whole job for want of memory.
+    checkpoint : bool
+        Whether it writes a checkpoint, which the agent's report then tells.
     """
 
     duration: float
@@ -50,6 +52,7 @@ class Run:
     heeds_signals: bool = True
     agent_dies: float | None = None
     out_of_memory: float | None = None
+    checkpoint: bool = False
 
 
 Program: TypeAlias = "Callable[[Mapping[str, Any], Mapping[str, Any], int], Run]"

@@ -188,12 +188,14 @@ class SimulatedAgent:
         if with_result and run.result_at is None:
             self._write_result()
         read = (dict(run.metrics or {}) if with_result else {}) if self._order.get("read") else None
-        self._report_end(None if number else exit_code, number or None, read)
+        self._report_end(None if number else exit_code, number or None, read, checkpoint=run.checkpoint)
         self._execution.ended = self._now
         self._execution.how = self._execution.how or ("finished" if not self._cause else "killed")
         self._job.ended(self, 128 + number if number else exit_code)
 
-    def _report_end(self, exit_code: int | None, number: int | None, read: Mapping[str, float] | None) -> None:
+    def _report_end(
+        self, exit_code: int | None, number: int | None, read: Mapping[str, float] | None, *, checkpoint: bool = False
+    ) -> None:
         """Write exit.json; ``read`` is what rules found in the output, None without such rules."""
         self._done = True
         self._nodes.unpack(self._folder)
@@ -212,6 +214,7 @@ class SimulatedAgent:
             "message": self._message,
             "job_id": self._claim["job_id"],
             "restarts": self._claim["restarts"],
+            "checkpoint": self._now if checkpoint else None,
         }
         if read is not None:
             report["metrics"] = dict(read)

@@ -6,7 +6,6 @@ its result up, and an emulated Slurm on which jobs wait as long as other users w
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import tempfile
@@ -38,7 +37,7 @@ Trainings: TypeAlias = "Callable[[Mapping[str, Any], int], Expected]"
 
 _LOOKS = 50  # of the driver in a typical run: an end is noticed one to two percent late
 _LONGEST_LOOK = 120.0
-_QUERY = (300.0, 900.0)
+_QUERY = (300.0, 3600.0)  # no job is lost here, and ends are seen by files: the scheduler is asked about once a run
 _HISTORY = 6 * 3600.0
 
 
@@ -144,8 +143,9 @@ def simulate_arm(
         program = _program(trainings, machine, repeat)
         transport = SimulatedTransport(clock, program, kind=kind, rules=rules, keep_folders=0)
         look = min(max(5.0, typical / _LOOKS), _LONGEST_LOOK)
+        query = min(max(_QUERY[0], typical), _QUERY[1])
         site = kind.site(
-            poll={"look": look, "query_min": _QUERY[0], "query_max": _QUERY[1]},
+            poll={"look": look, "query_min": query, "query_max": 2 * query},
             limits={"submits_per_minute": machine.submits_per_minute},
         )
         make = BatchDriver if way == "batches" else VirtualDriver
@@ -159,7 +159,7 @@ def simulate_arm(
         way=way,
         parallel=parallel,
         repeat=repeat,
-        record=dataclasses.replace(record, parallel=parallel),
+        record=record,
         jobs=_uses(executions, started),
         devices=gpus * nodes,
     )

@@ -11,26 +11,22 @@ one process that writes the study, which its lease makes sure of.
 from __future__ import annotations
 
 import copy
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
-from optuna.exceptions import DuplicatedStudyError
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.errors import HeldByAnother, Paused
+from orchestrator.errors import HeldByAnother
+from orchestrator.store.onestudy import OneStudyStorage
 from orchestrator.store.trials import FIXED, SEAL, aware, new_trial, own, utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
-    from optuna.study import StudyDirection
+    from optuna.storages import BaseStorage
 
 __all__ = ["MirrorStorage"]
-
-T = TypeVar("T")
 
 
 @runtime_checkable
@@ -42,7 +38,7 @@ class _Finisher(Protocol):
     ) -> None: ...
 
 
-class MirrorStorage(BaseStorage):
+class MirrorStorage(OneStudyStorage):
     """One study of ``real``, held in memory; works as the storage of an `optuna.Study`.
 
     Parameters
@@ -67,26 +63,20 @@ class MirrorStorage(BaseStorage):
     """
 
     def __init__(self, real: BaseStorage, study_id: int, *, now: Callable[[], float] = time.time) -> None:
-        self._real = real
-        self._study_id = study_id
+        super().__init__(real, study_id)
         self._now = now
-        self._lock = threading.RLock()
-        self._name = real.get_study_name_from_id(study_id)
-        self._directions = list(real.get_study_directions(study_id))
         self._trials: list[FrozenTrial] = []
         self._real_ids: list[int] = []
         self._distributions: dict[str, BaseDistribution] = {}
         self._draft: int | None = None
         self._claimed: FrozenTrial | None = None  # the waiting trial that the draft continues
-        self._stale = True
         self.reload()
 
     def reload(self) -> None:
         """Read the study from the real storage again; a draft is dropped."""
         with self._lock:
             loaded = self._real.get_all_trials(self._study_id, deepcopy=False)
-            self._user_attrs = dict(self._real.get_study_user_attrs(self._study_id))
-            self._system_attrs = dict(self._real.get_study_system_attrs(self._study_id))
+            self._reload_attributes()
             self._draft = self._claimed = None
             self._trials, self._real_ids, self._distributions = [], [], {}
             for trial in sorted(loaded, key=lambda each: each.number):
@@ -200,80 +190,6 @@ class MirrorStorage(BaseStorage):
             else:
                 self._trials[self._draft] = self._claimed
             self._draft = self._claimed = None
-
-    def _write(self, write: Callable[[], T]) -> T:
-        stale, self._stale = self._stale, True
-        try:
-            result = write()
-        except KeyError as error:
-            raise Paused(
-                f"the database has lost records of study {self._name!r} that were written to it",
-                hint="was it restored or reset? `survey doctor STUDY --rebuild` makes it again from the attempt files",
-            ) from error
-        self._stale = stale
-        return result
-
-    # --- the study
-
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """Refuse: this storage holds one study, which exists."""
-        del directions
-        if study_name == self._name:
-            raise DuplicatedStudyError(f"study {study_name!r} exists")
-        raise NotImplementedError("a MirrorStorage holds exactly one study")
-
-    def delete_study(self, study_id: int) -> None:
-        """Refused."""
-        raise NotImplementedError("a MirrorStorage does not delete its study")
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set a user attribute of the study."""
-        with self._lock:
-            self._check_study(study_id)
-            self._write(lambda: self._real.set_study_user_attr(study_id, key, value))
-            self._user_attrs = {**self._user_attrs, key: value}
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Set a system attribute of the study (samplers do, during an ask)."""
-        with self._lock:
-            self._check_study(study_id)
-            self._write(lambda: self._real.set_study_system_attr(study_id, key, value))
-            self._system_attrs = {**self._system_attrs, key: value}
-
-    def get_study_id_from_name(self, study_name: str) -> int:
-        """Id of the study, in the real storage too."""
-        if study_name != self._name:
-            raise KeyError(study_name)
-        return self._study_id
-
-    def get_study_name_from_id(self, study_id: int) -> str:
-        """Name of the study."""
-        self._check_study(study_id)
-        return self._name
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """Directions of the objectives."""
-        self._check_study(study_id)
-        return self._directions
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """User attributes of the study."""
-        self._check_study(study_id)
-        return self._user_attrs
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """System attributes of the study."""
-        self._check_study(study_id)
-        return self._system_attrs
-
-    def get_all_studies(self) -> list[Any]:
-        """List the one study, as Optuna's record of it."""
-        with self._lock:
-            return [each for each in self._real.get_all_studies() if each.study_name == self._name]
-
-    def _check_study(self, study_id: int) -> None:
-        if study_id != self._study_id:
-            raise KeyError(f"no study {study_id}")
 
     # --- trials
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import platform
 import socket
+import stat
 import subprocess
 import sys
 from importlib import metadata
@@ -135,7 +136,8 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _file(path: Path, limit: int) -> dict[str, Any]:
     status = path.stat()
     found: dict[str, Any] = {"size": status.st_size, "modified": status.st_mtime}
-    if status.st_size <= limit:
+    # A device or a pipe that a command names (/dev/zero) has no end.
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
         with path.open("rb") as file:
             found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

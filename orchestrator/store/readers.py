@@ -26,8 +26,8 @@ _FOLDER = 0o2750
 _FILE = 0o640
 _PRIVATE_FOLDER = 0o700
 _PASSABLE = 0o711
-# Of the site's work root, which is the same folder where the driver runs on the site.
-_NOT_OF_THE_RECORD = {"trials", "lib", ".localq"}
+# Of the site's work root, which is the same folder where the driver runs on the site; and what is for the owner's eyes.
+_NOT_OF_THE_RECORD = {"trials", "lib", ".localq", "driver.log"}
 
 _ROOT: ContextVar[Path | None] = ContextVar("root of the record that a group may read", default=None)
 
@@ -101,6 +101,7 @@ def _record(root: Path) -> Iterator[Path]:
         here = root if folder == str(root) else root / os.path.relpath(folder, root)
         if here == root:
             folders[:] = [name for name in folders if name not in _NOT_OF_THE_RECORD]
+            files[:] = [name for name in files if name not in _NOT_OF_THE_RECORD]
         for name in (*folders, *files):
             if stat.S_ISDIR(mode := (here / name).lstat().st_mode) or stat.S_ISREG(mode):
                 yield here / name

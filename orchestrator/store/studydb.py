@@ -7,7 +7,6 @@ A server that is away is waited for (`orchestrator.store.patience`); what is in 
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -32,7 +31,7 @@ from orchestrator.store.lease import Holder
 from orchestrator.store.mirror import MirrorStorage
 from orchestrator.store.patience import Patience
 from orchestrator.store.serverlock import DRIVER
-from orchestrator.store.trials import RETRY_OF, SEAL, STATES, WORDS, retries, trial_record
+from orchestrator.store.trials import RETRY_OF, SEAL, STATES, WORDS, checked_ending, retries, trial_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -50,10 +49,7 @@ T = TypeVar("T")
 
 
 class StudyDatabase:
-    """One study in its database, open for the one driver that holds the lease.
-
-    Make it with `StudyDatabase.open`.
-    """
+    """One study in its database, open for the one driver that holds the lease; made by `open`."""
 
     def __init__(
         self,
@@ -296,16 +292,7 @@ class StudyDatabase:
         SurveyError
             If the trial has ended otherwise before. Telling the same again does nothing.
         """
-        if state not in {"complete", "failed", "pruned"}:
-            raise ValueError(f"a trial ends complete, failed or pruned, not {state!r}")
-        told = None if values is None else [float(value) for value in values]
-        if told is not None:
-            if not all(math.isfinite(value) for value in told):
-                raise ValueError(f"trial {number}: objective values must be finite numbers, not {told}")
-            if len(told) != len(self._mirror.get_study_directions(self._study_id)):
-                raise ValueError(f"trial {number}: {len(told)} values for another number of objectives")
-        if (state == "complete" and told is None) or (state == "failed" and told is not None):
-            raise ValueError(f"trial {number}: {state} goes {'with' if told is None else 'without'} values")
+        told = checked_ending(number, state, values, len(self._mirror.get_study_directions(self._study_id)))
         kept = {name: value for name, value in (attributes or {}).items() if value not in (None, "", {}, [])}
         self._write(lambda: self._end(number, state, told, kept))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,27 @@ class Ending:
     state: str
     values: Sequence[float] | None = None
     attributes: Mapping[str, Json]
+
+
+def checked_ending(number: int, state: str, values: Sequence[float] | None, objectives: int) -> list[float] | None:
+    """Check that trial ``number`` can end so; its values.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, or their number or the state is wrong.
+    """
+    if state not in {"complete", "failed", "pruned"}:
+        raise ValueError(f"a trial ends complete, failed or pruned, not {state!r}")
+    told = None if values is None else [float(value) for value in values]
+    if told is not None:
+        if not all(math.isfinite(value) for value in told):
+            raise ValueError(f"trial {number}: objective values must be finite numbers, not {told}")
+        if len(told) != objectives:
+            raise ValueError(f"trial {number}: {len(told)} values for another number of objectives")
+    if (state == "complete" and told is None) or (state == "failed" and told is not None):
+        raise ValueError(f"trial {number}: {state} goes {'with' if told is None else 'without'} values")
+    return told
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:

@@ -13,8 +13,10 @@ from orchestrator.model import Job, Outcome, Resources, Verdict
 
 # Counts to 3 in each attempt, then waits for the warning; 6 is the end.
 PROGRAM = """
-import json, os, time
+import json, os, signal, time
 from orchestrator import trial
+warned = []
+signal.signal(signal.SIGUSR1, lambda *_: warned.append(True))
 found = trial.latest_checkpoint()
 step = json.load(open(os.path.join(found[1], "state.json")))["step"] if found else 0
 goal = min(step + 3, 6)
@@ -25,7 +27,7 @@ while step < goal:
         with open(os.path.join(folder, "state.json"), "w") as stream:
             json.dump({"step": step}, stream)
 if step < 6:
-    while not trial.should_stop():
+    while not (trial.should_stop() and warned):
         time.sleep(0.02)
     assert trial.stop_reason() == "walltime"
     trial.requeue()
@@ -41,6 +43,8 @@ async def run(root: Path, program: str) -> Outcome:
         workdir=str(root),
         metrics=("step",),
         resources=Resources(walltime=4),
+        warn_ahead=1.5,
+        warn_signal="SIGUSR1",
     )
     site = load_site("local").model_copy(update={"kill_grace": 0.5})
     async with Session(root / "s", name="s", site=site) as session:

@@ -23,7 +23,10 @@ from orchestrator.store.ledger import Ledger, new_tag
 from orchestrator.store.record import StudyRecord, TrialRecord
 from orchestrator.store.snapshot import publish
 
-NOW = time.time()
+
+def ago(seconds: float = 0.0) -> float:
+    """When that was; asked for in each test, since the suite runs for longer than a minute."""
+    return time.time() - seconds
 
 
 class Scene:
@@ -50,7 +53,7 @@ class Scene:
             site="mycluster",
             state=state,
             message=message,
-            updated=NOW,
+            updated=ago(),
             root=str(self.root),
             trials=tuple(self.trials),
         )
@@ -59,15 +62,15 @@ class Scene:
         (self.root / "events.jsonl").write_text(text + '{"event": "torn', "utf-8")
 
     def event(self, name: str, **fields: Any) -> None:
-        self.events.append({"time": NOW, "event": name, **fields})
+        self.events.append({"time": ago(), "event": name, **fields})
 
     def attempt(self, number: int, **changes: Any) -> Attempt:
         """One more attempt of a trial; the ``verdict`` it ended with, if it has."""
         key = f"{number:05d}"
-        planned = self.ledger.plan(key, new_tag(number), "1-x", {"x": 1}, NOW - 7200)
+        planned = self.ledger.plan(key, new_tag(number), "1-x", {"x": 1}, ago(7200))
         self.event("planned", key=key, attempt=planned.number, tag=planned.tag)
         verdict, reason = changes.pop("verdict", None), changes.pop("reason", "")
-        outcome = None if verdict is None else Outcome(key=key, verdict=verdict, reason=reason, ended=NOW - 600)
+        outcome = None if verdict is None else Outcome(key=key, verdict=verdict, reason=reason, ended=ago(600))
         attempt = dataclasses.replace(planned, outcome=outcome, **changes)
         self.ledger.save(attempt)
         return attempt
@@ -96,9 +99,9 @@ def survey(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
 def test_a_study_whose_slots_are_taken_says_by_what_and_what_comes_next(
     scene: Scene, lease: Lease, survey: Survey
 ) -> None:
-    scene.attempt(0, job_id="71", submitted=NOW - 7200)
+    scene.attempt(0, job_id="71", submitted=ago(7200))
     scene.event("state", key="00000", state="queued", word="PENDING", message="(Priority)", stuck=False)
-    scene.attempt(1, job_id="72", submitted=NOW - 300)
+    scene.attempt(1, job_id="72", submitted=ago(300))
     scene.event("progress", key="00001", step=7, value=0.8125)
     scene.trial(0, "running", job_id="71")
     scene.trial(1, "running", job_id="72")
@@ -114,7 +117,7 @@ def test_a_study_whose_slots_are_taken_says_by_what_and_what_comes_next(
 
 
 def test_a_job_that_may_never_start_is_told_in_the_schedulers_words(scene: Scene, lease: Lease, survey: Survey) -> None:
-    scene.attempt(0, job_id="71", submitted=NOW - 60)
+    scene.attempt(0, job_id="71", submitted=ago(60))
     scene.event("state", key="00000", state="held", word="PENDING", message="(BadConstraints)", stuck=True)
     scene.trial(0, "running", job_id="71")
     scene.event("waiting", message="the site's limit of queries a minute is used up by your studies")
@@ -126,9 +129,9 @@ def test_a_job_that_may_never_start_is_told_in_the_schedulers_words(scene: Scene
 
 def test_a_driver_that_was_asked_to_drain_says_so(scene: Scene, lease: Lease, survey: Survey) -> None:
     scene.trial(0, "running")
-    scene.attempt(0, job_id="71", submitted=NOW)
+    scene.attempt(0, job_id="71", submitted=ago())
     scene.event("started", trials=4)
-    ask_to_stop(scene.root, Stop.DRAIN, lease.token, now=NOW)
+    ask_to_stop(scene.root, Stop.DRAIN, lease.token, now=ago())
     scene.publish("running")
     assert " asked it to drain " in survey("explain").out
     scene.event("draining")
@@ -141,7 +144,7 @@ def test_a_driver_that_was_asked_to_drain_says_so(scene: Scene, lease: Lease, su
 def test_a_study_without_a_driver_says_how_it_ended_and_how_it_goes_on(scene: Scene, survey: Survey) -> None:
     with Lease.acquire(scene.root, SystemClock()):
         pass
-    scene.attempt(0, job_id="71", submitted=NOW - 60)
+    scene.attempt(0, job_id="71", submitted=ago(60))
     scene.attempt(1)
     scene.trial(0, "running", job_id="71")
     scene.trial(1, "running")
@@ -185,7 +188,7 @@ def test_a_study_that_is_done_says_that_nothing_more_happens(scene: Scene, surve
 def test_a_trial_tells_each_attempt_and_why_there_was_another(scene: Scene, lease: Lease, survey: Survey) -> None:
     scene.attempt(3, job_id="81", verdict=Verdict.NODE_FAILURE, reason="NODE_FAIL")
     scene.attempt(3, job_id="82", verdict=Verdict.CANCELLED, reason="aborted on request", notes=(ABORTED,))
-    scene.attempt(3, job_id="83", suspect_since=NOW - 30)
+    scene.attempt(3, job_id="83", suspect_since=ago(30))
     scene.trial(3, "running", job_id="83", retry_of=1)
     scene.publish("running")
     said = survey("explain", "3").out.splitlines()
@@ -218,7 +221,7 @@ def test_a_result_that_nobody_has_told_yet_is_told_by_the_next_driver(scene: Sce
 
 
 def test_explaining_changes_nothing_and_has_a_form_for_programs(scene: Scene, survey: Survey) -> None:
-    scene.attempt(0, job_id="71", submitted=NOW)
+    scene.attempt(0, job_id="71", submitted=ago())
     scene.trial(0, "running", job_id="71")
     scene.publish("running")
     before = content(scene.root)

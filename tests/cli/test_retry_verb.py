@@ -110,6 +110,7 @@ def test_what_cannot_be_run_again_is_told_and_nothing_is_asked_for(survey: Surve
         assert hint in asked.err
     assert len(trials(survey)) == 4
     survey("retry", "1")
+    assert "It was asked for again, and trial 4 has its place." in survey("explain", "1").out
     twice = survey("retry", "3", "1")
     assert twice.code == 2
     assert "trial 1 was asked for again already, as trial 4" in twice.err
@@ -124,3 +125,29 @@ def test_while_a_driver_runs_nothing_is_asked_for(survey: Survey, failed: Path) 
         assert asked.code == 5
         assert (folder / "study.db").read_bytes() == before
     assert content(folder)["study.db"] == before
+
+
+def test_a_study_whose_programs_all_die_at_once_pauses_and_once_mended_loses_nothing_of_its_budget(
+    survey: Survey, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    program = f'if [ -e "$BROKEN" ]; then echo no such module >&2; exit 3; fi; {PROGRAM}'
+    settings: dict[str, Any] = {
+        "parallel": 1,
+        "environment": {"BROKEN": str(broken)},
+        "failures": {"instant_deaths": 3},
+    }
+    write_study(tmp_path, trials=6, command=program, **settings)
+    ran = survey("run", "study.yaml")
+    assert ran.code == 4
+    assert "3 attempts in a row died within 10 s of their start; the last one: 00002" in ran.err
+    assert "the program ended with exit code 3" in ran.err
+    assert "mend the cause, then `survey run` goes on" in ran.err
+    assert [trial["state"] for trial in trials(survey).values()] == ["failed", "failed", "failed", "running"]
+    assert json.loads(survey("status", "--json").out)["study"]["state"] == "paused"
+    broken.unlink()
+    assert survey("retry", "--all").code == 0
+    again = survey("run", "study.yaml")
+    assert again.code == 0, again.err
+    assert again.out.startswith("toy: done, 6 complete, 6 planned")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,10 @@ def test_bad_input_ends_with_what_is_wrong(survey: Survey, place: Path, more: tu
 
 def test_run_times_that_a_table_lacks_may_be_given(survey: Survey, place: Path) -> None:
     assert survey(*words("--seconds", "minutes", "--run-time", "lognormal:20m:0.3")).code == 0
+
+
+def test_the_page_names_the_options_that_there_are(survey: Survey) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate-study.md").read_text(encoding="utf-8")
+    there = set(re.findall(r"--[a-z][a-z-]+", survey("simulate", "--help").out))
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) <= there
+    assert there - set(re.findall(r"--[a-z][a-z-]+", page)) <= {"--help", "--root", "--ways", "--trials", "--sampler"}

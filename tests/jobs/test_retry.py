@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.site import BatchOptions, Site, load_site
+from orchestrator.jobs.placement import place
 from orchestrator.jobs.retry import CHECKPOINTED, NEVER_RAN, RetryPolicy, left_checkpoint, with_more_memory
 from orchestrator.model import Attempt, Outcome, Resources, Verdict
 
@@ -130,6 +131,12 @@ queues:
   - {name: quarter, unit: fraction, cores_per_unit: 16, memory_per_unit: 64GB, max_units: 1, weight: 0.25}
   - {name: half, unit: fraction, cores_per_unit: 32, memory_per_unit: 128GB, max_units: 1, weight: 0.5}
 """
+BY_GPU = """
+name: gpus
+scheduler: pjm
+queues:
+  - {name: some, unit: gpu, gpus_per_unit: 1, cores_per_unit: 30, memory_per_unit: 100GB, max_units: 4}
+"""
 BY_NODE = """
 name: nodes
 scheduler: pjm
@@ -173,6 +180,16 @@ def test_where_memory_comes_with_the_queue_a_larger_queue_is_taken(site: Any) ->
     assert wanted == 128 * 1024
     assert more(parts, Resources(cpus=4, memory=wanted)) is None
     assert more(parts, Resources(cpus=4), queue="quarter") is None
+
+
+def test_where_memory_comes_with_gpus_more_of_them_are_taken_up_to_a_whole_node(site: Any) -> None:
+    gpus = site(BY_GPU)
+    first = more(gpus, Resources(gpus=1))
+    assert first == 200 * 1024
+    second = more(gpus, Resources(gpus=1, memory=first))
+    assert second == 400 * 1024
+    assert place(gpus, Resources(gpus=1, memory=second), BatchOptions()).gpus == 4
+    assert more(gpus, Resources(gpus=1, memory=second)) is None
 
 
 def test_on_whole_nodes_fewer_attempts_share_one_and_one_alone_has_all_there_is(site: Any) -> None:

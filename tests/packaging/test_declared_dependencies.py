@@ -27,6 +27,8 @@ DISTRIBUTIONS = {
     "skopt": "scikit-optimize",
     "yaml": "pyyaml",
 }
+# Imported by tests of adaptors, by nothing of ours: it needs the extra `contract`.
+SUITE = "orchestrator/schedulers/contract.py"
 
 
 def declared() -> tuple[set[str], set[str]]:
@@ -70,7 +72,9 @@ def _foreign(package: str) -> Iterator[tuple[str, bool, str]]:
 def test_what_the_orchestrator_imports_at_once_is_a_dependency_of_its_core() -> None:
     core, _ = declared()
     missing = [
-        f"{where} imports {name}" for name, late, where in foreign("orchestrator") if not late and name not in core
+        f"{where} imports {name}"
+        for name, late, where in foreign("orchestrator")
+        if not late and name not in core and where.partition(":")[0] != SUITE
     ]
     assert missing == []
 

@@ -64,6 +64,7 @@ def test_a_study_may_be_opened_to_a_group_later_and_closed_again(tmp_path: Path)
     root = tmp_path / "virtual"
     assert modes(root) == {"d": {"drwx------"}, "-": {"-rw-------"}}
     make_directory(root / "trials/00000")
+    (root / "driver.log").touch(mode=0o600)
     outside = tmp_path / "outside"
     outside.write_text("secret", encoding="utf-8")
     outside.chmod(0o600)
@@ -74,6 +75,7 @@ def test_a_study_may_be_opened_to_a_group_later_and_closed_again(tmp_path: Path)
     # What trials write, and what a link leads to, is not the record.
     assert stat.filemode((root / "trials").stat().st_mode) == "drwx------"
     assert stat.filemode((root / "trials/00000").stat().st_mode) == "drwx------"
+    assert stat.filemode((root / "driver.log").stat().st_mode) == "-rw-------"
     assert stat.filemode(outside.stat().st_mode) == "-rw-------"
     drive(tmp_path, None, 3)
     assert stat.filemode(root.stat().st_mode) == "drwx------"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -10,11 +11,13 @@ from typing import Any, cast
 
 import pytest
 
+from orchestrator.clock import SystemClock
 from orchestrator.config.site import Site, load_site
 from orchestrator.config.study import Study
-from orchestrator.errors import ResumeMismatch, UsageError
+from orchestrator.errors import Paused, ResumeMismatch, UsageError
 from orchestrator.jobs.fleet import Fleet
 from orchestrator.model import Attempt
+from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.forecast import examine, forecast
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
@@ -141,6 +144,16 @@ def test_a_forecast_has_script_and_cost_and_writes_nothing(tmp_path: Path) -> No
     assert "queue gpu" in found.headline
     assert (found.cost.trials, found.cost.gpu_hours, found.cost.node_hours) == (4, 8.0, 2.0)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_disk_that_is_full_under_the_events_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    told = Chronicle(StudyFolder(tmp_path), study(), site="here", clock=SystemClock(), listener=lambda _: None)
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(Paused, match=r"cannot write .*events\.jsonl: No space left"):
+        told.event("started")
 
 
 class Removing:

@@ -8,14 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from orchestrator.store.provenance import collect, write
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def git(folder: Path, *words: str) -> str:
@@ -103,6 +100,13 @@ def test_a_folders_fingerprint_changes_with_any_of_its_files_and_only_then(tmp_p
     assert fingerprint(tmp_path / "copy") == before
     os.utime(data / "a", (1, 1))
     assert fingerprint(data) != before
+
+
+def test_a_device_or_a_pipe_that_a_command_names_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    files = [tmp_path / "pipe", Path("/dev/zero")]
+    found = collect(tmp_path, "head -c 5 /dev/zero", files, now=1.0)["files"]
+    assert [sorted(found[str(path)]) for path in files] == [["modified", "size"]] * 2
 
 
 def test_it_is_written_as_json(tmp_path: Path) -> None:

@@ -198,6 +198,27 @@ def test_a_trial_that_nobody_knows_of_is_asked_for_again_under_its_number(lost: 
         assert lost.ask(study)[0] == 5
 
 
+def test_whose_place_of_the_budget_a_trial_takes_is_kept(tmp_path: Path) -> None:
+    lost = Lost(tmp_path / "toy", None)
+    with lost.open() as study:
+        study.unfinished()
+        study.enqueue({"x": 0.5, "kind": None}, retry_of=1)
+        lost.ask(study)
+        study.enqueue({"x": 0.25, "kind": None}, retry_of=2)
+        lost.publish(study)
+        lost.before = study.trials()
+    lost.path.write_bytes(b"rubbish" * 1000)
+    lost.rebuild()
+    with lost.open() as study:
+        assert [trial.retry_of for trial in study.record()] == [None] * 6 + [1, 2]
+        *asked, waiting = study.trials()
+        assert [each[:5] for each in plain(asked)] == [each[:5] for each in plain(lost.before[:-1])]
+        assert (waiting.state, waiting.system_attrs) == (lost.before[-1].state, lost.before[-1].system_attrs)
+        study.unfinished()
+        number, params = lost.ask(study)
+        assert (number, params["x"], params["kind"]) == (7, 0.25, None)
+
+
 def test_trials_whose_attempt_files_were_removed_keep_their_end_from_the_snapshot(lost: Lost) -> None:
     (lost.root / "ledger" / "00000" / "attempt-1.json").unlink()
     assert lost.rebuild().trials["complete"] == 1
