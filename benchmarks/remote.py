@@ -19,6 +19,7 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -225,6 +226,7 @@ def main() -> None:
     if options.drive:
         print(json.dumps(drive(*options.drive)))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us
     if shutil.which("sbatch") is None:
         sys.exit("there is no sbatch here: this benchmark runs on a machine with Slurm")
     print(f"{options.trials} trials of about {options.seconds} s in {options.slots} slots, {options.rounds} rounds")

@@ -21,7 +21,7 @@ from tables import figure, report
 
 SETS = {"small": SMALL, "development": DEVELOPMENT, "report": REPORT}
 # Seeds that the engine was developed on are below; the report's are its own.
-FIRST_SEED = {"small": 0, "development": 0, "report": 1000}
+FIRST_SEED = {"small": 0, "development": 0, "report": 2000}
 
 
 def main() -> None:

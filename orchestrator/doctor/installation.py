@@ -37,6 +37,7 @@ EXTRAS: Mapping[str, str] = {
     "dashboard": "looking at a study in optuna-dashboard",
     "postgres": "a study database on PostgreSQL",
     "mysql": "a study database on MySQL or MariaDB",
+    "contract": "the tests of a scheduler adaptor of your own",
     "dev": "the tests",
 }
 """What each extra is for."""

@@ -75,6 +75,9 @@ def maximise(
         search.offer(box.hold(encoding, mutate(encoding, np.repeat(search.best, 16, axis=0), rng)))
         search.offer(search.ascended(ascents))
         search.offer(np.concatenate([search.neighbours(z) for z in search.best[:2]]))
+    if local and search.values[0] == -np.inf:
+        # Every point of the box is taken: a small discrete space has others further away.
+        return maximise(surface, encoding, conditions, elite, taken, pool=pool, starts=starts, ascents=ascents, rng=rng)
     return np.asarray(search.best[0])
 
 

@@ -61,7 +61,7 @@ class KnownHosts:
         if self._keys:
             return
         if shown not in self._accepted:
-            how = f"run again with --accept-host-key {shown}"
+            how = f"type: survey login --site {self._site} --accept-host-key {shown}"
             raise host_key(self._site, self._hop.known_as, shown, changed=False, how=how)
         self._add(key)
 

@@ -40,6 +40,8 @@ class Hop:
         Whether the key files were named by the user; then the agent's keys come after them.
     known_hosts : tuple of str
         The first is the one that is written to.
+    key_alias : str
+        Under which name its key is known, if not under its own (``HostKeyAlias``).
     """
 
     name: str
@@ -49,11 +51,12 @@ class Hop:
     keys: tuple[str, ...]
     explicit: bool
     known_hosts: tuple[str, ...]
+    key_alias: str = ""
 
     @property
     def known_as(self) -> str:
         """Its name in known_hosts."""
-        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+        return self.key_alias or (self.address if self.port == 22 else f"[{self.address}]:{self.port}")
 
 
 def route(site: SiteSettings) -> tuple[Hop, ...]:
@@ -164,4 +167,5 @@ def _hop(
         keys=keys,
         explicit=bool(named),
         known_hosts=tuple(os.path.expanduser(path) for path in (*own, "/etc/ssh/ssh_known_hosts")),
+        key_alias=str(found.get("hostkeyalias") or ""),
     )

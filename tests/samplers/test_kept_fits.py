@@ -40,13 +40,15 @@ def test_a_fill_of_several_slots_is_one_fit(monkeypatch: pytest.MonkeyPatch) -> 
     fits = []
     fit = Evidence.fit
 
-    def counted(self: Evidence, *, evaluations: int) -> Any:
-        fits.append(evaluations)
-        return fit(self, evaluations=evaluations)
+    def counted(self: Evidence, **options: Any) -> Any:
+        fits.append(options)
+        return fit(self, **options)
 
     monkeypatch.setattr(Evidence, "fit", counted)
+    fill(study, 1)
+    of_one = len(fits)
     asked = fill(study, 5)
-    assert len(fits) == 1
+    assert len(fits) == of_one > 0
     assert len({tuple(sorted(params.items())) for params in asked}) == 5
 
 

@@ -151,9 +151,12 @@ def test_a_disk_that_is_full_under_the_events_is_told_in_words(tmp_path: Path, m
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     told = Chronicle(StudyFolder(tmp_path), study(), site="here", clock=SystemClock(), listener=lambda _: None)
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(Paused, match=r"cannot write .*events\.jsonl: No space left"):
-        told.event("started")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(Paused, match=r"cannot write .*events\.jsonl: No space left"):
+            told.event("started")
+    told.event("started")
+    assert json.loads(StudyFolder(tmp_path).events.read_text())["event"] == "started"
 
 
 class Removing:

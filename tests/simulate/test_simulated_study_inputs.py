@@ -14,10 +14,15 @@ import pytest
 from orchestrator.config.study import Study
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.reports.export import to_csv, to_json
+from orchestrator.search.driver import StudyDriver
+from orchestrator.simulate.clock import VirtualClock, run_virtual
+from orchestrator.simulate.flavours import FLAVOURS
+from orchestrator.simulate.programs import Run
 from orchestrator.simulate.study_model import Machine, simulate_arm
 from orchestrator.simulate.surrogate import Expected, Neighbours
 from orchestrator.simulate.table import Table, read_table
 from orchestrator.simulate.times import parse_times, recorded_times
+from orchestrator.simulate.transport import SimulatedTransport
 
 SPACE = {
     "lr": {"type": "float", "low": 1e-4, "high": 1.0, "log": True},
@@ -119,6 +124,32 @@ def test_the_times_of_a_study_that_has_run_can_be_drawn_again(tmp_path: Path) ->
     assert len(runs) == len(waits) == 6
     assert all(100.0 <= each <= 107.0 for each in runs)
     assert all(600.0 <= each <= 1300.0 for each in waits)
+
+
+@pytest.fixture
+def pilot(tmp_path: Path) -> Path:
+    """The folder of a study that has run: each trial waited and ran for ten minutes."""
+
+    def program(_order: Mapping[str, Any], params: Mapping[str, Any], _attempt: int) -> Run:
+        return Run(duration=600.0, metrics={"auc": auc(params)})
+
+    async def play() -> None:
+        clock = VirtualClock()
+        rules = FLAVOURS["slurm"].make_rules(queue_wait=lambda _job: 600.0)
+        transport = SimulatedTransport(clock, program, rules=rules)
+        site = FLAVOURS["slurm"].site()
+        await StudyDriver(study(), site, tmp_path, origin=tmp_path, clock=clock, transport=transport).run()
+
+    run_virtual(play())
+    return tmp_path / "tabled"
+
+
+def test_a_study_that_has_run_is_a_pilot_of_the_next(pilot: Path) -> None:
+    assert parse_times(f"recorded:{pilot}", "run", "--run-time").typical == pytest.approx(600.0)
+    assert parse_times(f"recorded:{pilot}", "wait", "--queue-wait").draw(1, 2) == pytest.approx(600.0, abs=1.0)
+    table = read_table(pilot, study())
+    assert [each.seconds for each in table.rows] == pytest.approx([600.0] * 6)
+    assert table.values("auc") == pytest.approx([auc(each.params) for each in table.rows])
 
 
 def test_a_folder_without_a_study_has_no_times(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.config.site import BatchOptions, Site
+from orchestrator.jobs.breaker import Breaker
 from orchestrator.jobs.retry import RetryPolicy
 from orchestrator.jobs.script import scheduler_options
 from orchestrator.jobs.session import Session
@@ -70,7 +71,9 @@ class World:
         self.asker = Asker(self.transport, self.scheduler)
         self.events: list[dict[str, Any]] = []
 
-    def session(self, *, retry: RetryPolicy | None = None, limit: int | None = None) -> Session:
+    def session(
+        self, *, retry: RetryPolicy | None = None, breaker: Breaker | None = None, limit: int | None = None
+    ) -> Session:
         return Session(
             self.root,
             name="s",
@@ -78,6 +81,7 @@ class World:
             transport=self.transport,
             clock=self.clock,
             retry=retry,
+            breaker=breaker,
             limit=limit,
             on_event=lambda event: self.events.append(dict(event)),
         )

@@ -7,8 +7,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from orchestrator.config.site import Site
 from orchestrator.transports.host_keys import KnownHosts
-from orchestrator.transports.route import Hop
+from orchestrator.transports.route import Hop, route
 from orchestrator.transports.trouble import HostKeyRefused
 
 ONE, OTHER, THIRD = (paramiko.ECDSAKey.generate() for _ in range(3))
@@ -64,3 +65,19 @@ def test_lines_that_no_one_can_read_are_passed_over(tmp_path: Path) -> None:
     known(tmp_path / "k", "[flow]:2222 ssh-rsa !!!\n", "[flow]:2222 odd-kind AAAA\n", line("[flow]:2222", ONE)).check(
         ONE
     )
+
+
+def test_a_host_whose_key_goes_by_another_name_is_known_by_that_name_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host flow\n  HostName 10.0.0.1\n  Port 2222\n  HostKeyAlias nodes\n  UserKnownHostsFile {tmp_path}/k\n"
+    )
+    transport = {"kind": "paramiko", "host": "flow", "config_file": str(config)}
+    site = Site.model_validate({"name": "flow", "scheduler": "slurm", "transport": transport})
+    (hop,) = route(site)
+    assert (hop.address, hop.port) == ("10.0.0.1", 2222)
+    (tmp_path / "k").write_text(line("nodes", ONE) + line("[10.0.0.1]:2222", OTHER))
+    hosts = KnownHosts("flow", hop, ())
+    hosts.check(ONE)
+    with pytest.raises(HostKeyRefused):
+        hosts.check(OTHER)

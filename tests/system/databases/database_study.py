@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import yaml
 from database_servers import CANARY, Server
@@ -126,6 +127,11 @@ class Study:
     def executions(self) -> Counter[str]:
         """How often each trial's program was started."""
         return Counter(self.executed.read_text().split()) if self.executed.exists() else Counter()
+
+    def shown(self) -> dict[str, Any]:
+        """What readers see."""
+        shown: dict[str, Any] = json.loads((self.folder / "snapshot.json").read_text())
+        return shown
 
     def happened(self) -> int:
         """How much has happened so far, in whatever unit."""

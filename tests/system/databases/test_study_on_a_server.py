@@ -64,6 +64,8 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_aloud(server: Server, m
     server.stop()
     gone = time.monotonic()
     wait_for("a word on the server", lambda: "waiting for it" in study.said)
+    wait_for("readers to see it", lambda: study.shown()["state"] == "paused")
+    assert "cannot be reached" in study.shown()["message"]
     time.sleep(max(0.0, 10 - (time.monotonic() - gone)))
     assert driver.poll() is None, study.said
     server.start()
@@ -74,7 +76,8 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_aloud(server: Server, m
     study.assert_nothing_lost_nothing_twice(8)
 
 
-def test_a_driver_killed_while_the_server_is_away_leaves_a_study_that_goes_on(
+@pytest.mark.slow
+def test_a_driver_ended_while_the_server_is_away_leaves_a_study_that_goes_on(
     server: Server, make_study: MakeStudy
 ) -> None:
     study = make_study()
@@ -82,8 +85,8 @@ def test_a_driver_killed_while_the_server_is_away_leaves_a_study_that_goes_on(
     study.wait_for_executions(2)
     server.stop()
     wait_for("a word on the server", lambda: "waiting for it" in study.said)
-    driver.kill()
-    driver.wait()
+    driver.terminate()
+    assert driver.wait(timeout=60) == 143, study.said
     # A start without a server is told at once: somebody sits there.
     assert study.run() == 4, study.said
     assert "see that the server is up" in study.said
