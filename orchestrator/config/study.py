@@ -141,7 +141,7 @@ class WalltimeWarning(Frozen):
 class Keep(Frozen):
     """What is kept of the trials' files."""
 
-    best: Annotated[Whole, Field(ge=0)] = Field(default=3, description="Best trials whose artifacts/ are kept.")
+    best: Annotated[Whole, Field(ge=0)] = Field(default=3, description="Best trials that keep artifacts/, checkpoint/.")
 
 
 class Failures(Frozen):

@@ -41,6 +41,7 @@ FORGOTTEN = "forgotten"
 MOVED = "moved"
 _REMEMBERED_WAITS = 5
 _TO_BE_RUN_AGAIN = {ABORTED, FORGOTTEN, MOVED}
+_ORDERS = {ABORTED, FORGOTTEN, INVALIDATED}
 
 
 class Lives:
@@ -107,6 +108,7 @@ class Lives:
         self._guard = guard
         self._tell = tell
         self.orders = orders
+        self._to_begin_anew: set[str] = set()
         self.in_flight: dict[str, Watched] = {}
         self.stuck: dict[str, str] = {}
         self.waiting: dict[str, float] = {}
@@ -145,6 +147,9 @@ class Lives:
                     f"the scheduler of site {self._site.name!r} refuses {job.key}: {outcome.reason}",
                     hint="mend the study or the site, then run it again; nothing was lost",
                 )
+            if job.key in self._to_begin_anew:
+                self._to_begin_anew.remove(job.key)
+                continue
             if not {INVALIDATED, *_TO_BE_RUN_AGAIN}.isdisjoint(attempt.notes):
                 return outcome
             decision, further = self._next(job, attempts)
@@ -290,7 +295,15 @@ class Lives:
                 reason = "taken back before it began, to be run on another site"
                 return self._end(attempt, dataclasses.replace(outcome, verdict=Verdict.CANCELLED, reason=reason))
             attempt = _unnoted(attempt, MOVED)
-        if (asked := self.orders.pop(job.key, None)) is not None and not outcome.succeeded:
+        asked = self.orders.pop(job.key, None)
+        if asked is None and (before := _ORDERS.intersection(attempt.notes)):
+            # An earlier driver gave the order, and died before it saw the job's end: nobody here wants the job ended.
+            asked = before.pop()
+            if asked != INVALIDATED and not outcome.succeeded:
+                self._to_begin_anew.add(job.key)
+        if asked is not None and outcome.succeeded:
+            attempt = _unnoted(attempt, asked)
+        elif asked is not None:
             attempt = noted(attempt, asked)
             outcome = dataclasses.replace(outcome, verdict=Verdict.CANCELLED, reason=f"{asked} on request")
         return self._end(attempt, outcome)
@@ -357,7 +370,11 @@ class Lives:
         for key in keys:
             if (watched := self.in_flight.get(key)) is None:
                 self._packer.withdraw(key)
-            elif (job_id := await self._halt(key, watched)) is not None:
+                continue
+            self._guard()
+            # Written ahead: whoever finds the job cancelled finds out that it was wanted.
+            self._ledger.save(noted(self._ledger.attempts(key)[-1], why))
+            if (job_id := await self._halt(key, watched)) is not None:
                 whole.append(job_id)
         if whole:
             await self._transport.run(self._scheduler.cancel(list(dict.fromkeys(whole))))

@@ -64,9 +64,14 @@ def _by_clock(axes: Axes, found: Answer, arms: Sequence[Arm]) -> None:
         grid = np.linspace(0.0, max(ends), _POINTS)
         heights = np.array([_at(grid, times, best) for times, best in curves])
         known = np.isfinite(heights).all(axis=0)
+        if not known.any():
+            continue
+        moments, median = grid[known] / _HOUR, np.median(heights[:, known], axis=0)
+        steps = np.concatenate([[True], np.diff(median) != 0.0])
+        steps[-1] = True
         axes.step(
-            grid[known] / _HOUR,
-            np.median(heights[:, known], axis=0),
+            moments[steps],
+            median[steps],
             where="post",
             color=COLOURS[index % len(COLOURS)],
             ls=DASHES[index % len(DASHES)],
