@@ -35,7 +35,10 @@ def check(
     target = load_target(study, root)
     places = places_of(target.study, target.origin, target.chosen(site))
     among = [place.site for place in places]
-    found = [forecast(place.study, place.site, root=target.root, origin=target.origin, among=among) for place in places]
+    found = [
+        forecast(place.study, place.site, root=target.root, origin=target.origin, among=among, share=place.share)
+        for place in places
+    ]
     if as_json:
         facts = [{"site": place.site.name, **_facts(one)} for place, one in zip(places, found, strict=True)]
         several = {"sites": facts, "cost": dataclasses.asdict(dearest([one.cost for one in found]))}

@@ -55,7 +55,10 @@ def prepare(study: str, root: Path, site: str, *, host_key: str = "", ask: bool 
     ]
     among = [place.site for place in places]
     be_nice(among)
-    found = [forecast(place.study, place.site, root=target.root, origin=target.origin, among=among) for place in places]
+    found = [
+        forecast(place.study, place.site, root=target.root, origin=target.origin, among=among, share=place.share)
+        for place in places
+    ]
     for one in found:
         one.refuse()
     if any(place.site.scheduler != "local" for place in places):

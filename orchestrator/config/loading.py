@@ -8,6 +8,7 @@ data can be made: no tags, no objects.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -204,7 +205,7 @@ def _read(path: Path, kind: str) -> str:
             raise ConfigError(f"{path}: not a regular file")
         if path.stat().st_size > LARGEST_FILE:
             raise ConfigError(f"{path}: larger than {LARGEST_FILE // 1024} KiB, which no {kind} file needs")
-        content = path.read_bytes()
+        content = _content(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
@@ -217,6 +218,16 @@ def _read(path: Path, kind: str) -> str:
             hint="Save the file as UTF-8; is it a YAML file at all?",
         ) from error
     return text
+
+
+def _content(path: Path) -> bytes:
+    """Content of the file, looked up afresh once: it may have been replaced while an NFS client held the old one."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in {errno.ESTALE, errno.EIO}:
+            raise
+        return path.read_bytes()
 
 
 def _explained(path: Path, text: str, error: yaml.YAMLError) -> ConfigError:

@@ -157,7 +157,9 @@ def examine(study: Study, site: Site, folder: StudyFolder, *, among: Sequence[Si
     return placement, study.trials if grid is None else min(study.trials, len(grid))
 
 
-def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Sequence[Site] = ()) -> Forecast:
+def forecast(
+    study: Study, site: Site, *, root: Path, origin: Path, among: Sequence[Site] = (), share: int | None = None
+) -> Forecast:
     """Choose the queue, render the first job's script, add up the cost, look at what this machine has.
 
     Parameters
@@ -166,6 +168,8 @@ def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Seque
         As it runs on this site.
     among : sequence of Site
         All sites of the study, where there are several.
+    share : int, optional
+        Most trials in flight there, where that is less than the study's.
 
     Raises
     ------
@@ -185,7 +189,7 @@ def forecast(study: Study, site: Site, *, root: Path, origin: Path, among: Seque
     refusals, elsewhere, unchecked = _obstacles(site, batch, folder, work_root)
     return Forecast(
         script=_script(study, site, batch, placement, work_root),
-        headline=f"{study.name} on {site.name}: {where}, {of}, {study.parallel} at once{packed}",
+        headline=f"{study.name} on {site.name}: {where}, {of}, {min(share or study.parallel, study.parallel)} at once{packed}",
         cost=_cost(left, site, placement, resources),
         new=left > 0 and _is_new(study, site, folder),
         refusals=refusals,

@@ -43,6 +43,7 @@ def test_a_study_on_two_sites_is_checked_on_both_and_uses_both(tmp_path: Path) -
 
         ran = run(tmp_path, "run", "study.yaml", PATH=path)
         assert ran.code == 0, ran.err
+        assert "toy on north: no queue, 6 trials, 2 at once" in ran.err
         assert ran.out.startswith("toy: done, 6 complete")
         assert (submitted(north) > 0, submitted(south) > 0) == (True, True)
         assert submitted(north) + submitted(south) == 6
