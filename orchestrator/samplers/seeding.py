@@ -46,4 +46,4 @@ def random_value(study: Study, trial: FrozenTrial, name: str, distribution: Base
 
 def enough_complete(study: Study, trials: int) -> bool:
     """Whether at least ``trials`` trials have ended with a value (started ones do not count)."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= trials
+    return trials <= 0 or len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) >= trials
