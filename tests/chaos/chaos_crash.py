@@ -232,7 +232,7 @@ def _gated_storage(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*arguments, **keys)
         with gate.step("database: open"):
             storage = original(*arguments, **keys)
-        gate.storages.append(storage)
+            gate.storages.append(storage)
         for name, label in _STORAGE.items():
             if hasattr(storage, name):
                 setattr(storage, name, _transaction(getattr(storage, name), label))
