@@ -49,7 +49,7 @@ VERBS: dict[str, Verb] = {
     "sites": Verb("sites", "List the known sites, or show one."),
     "login": Verb("login", "Log in to a remote site once, for all later connections."),
     "doctor": Verb("doctor", "Look at this installation, a site or a study; say what to do."),
-    "clean": Verb("clean", "Say what a study no longer needs on its work root, and remove it."),
+    "clean": Verb("clean", "Say what a study no longer needs on its work root; remove it."),
     "schema": Verb("schema", "Print the JSON Schema of study.yaml."),
 }
 """Each verb is the function of that name in ``orchestrator.cli.<module>``."""

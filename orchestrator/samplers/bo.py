@@ -24,7 +24,7 @@ from orchestrator.samplers.seeding import enough_complete, fresh_seed, random_va
 from orchestrator.samplers.sobol import SobolSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
@@ -137,27 +137,20 @@ class BOSampler(BaseSampler):
         conditions = Conditions(history.Z, history.active, encoding.choices)
         X = encoding.features(history.Z, history.active)
         failed = ~np.isfinite(history.y)
-        values = np.where(failed, np.inf, history.y)
-        fitted = fit(X, values, encoding, clip=self.clip, models=self.models, seed=self.seed)
+        y = standardised(np.where(failed, np.inf, history.y), self.clip)
+        fitted = fit(X, y, failed, encoding, models=self.models, seed=self.seed)
         feasibility = None
         if fitted.failures is not None:
             feasibility = Feasibility(X, failed, fitted.failures, encoding.group)
         pending = encoding.features(history.pending, history.pending_active)
         surface = LogEI(
-            X,
-            fitted.y,
-            pending,
-            fitted.thetas,
-            encoding.group,
-            fantasies=self.fantasies,
-            rng=rng,
-            feasibility=feasibility,
+            X, y, pending, fitted.thetas, encoding.group, fantasies=self.fantasies, rng=rng, feasibility=feasibility
         )
         return maximise(
             surface,
             encoding,
             conditions,
-            encoding.snap(history.Z[np.argsort(values, kind="stable")[:5]]),
+            encoding.snap(history.Z[np.argsort(y, kind="stable")[:5]]),
             history.taken,
             pool=self.pool,
             starts=4,
@@ -175,3 +168,18 @@ def _number(name: str, value: Any, low: float, high: float = math.inf, *, whole:
         range_ = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
         raise UsageError(f"sampler bo: {name} is {kind} {range_}, not {value!r}")
     return value
+
+
+def standardised(y: Sequence[float] | Array, clip: float) -> Array:
+    """Zero mean, unit deviation, after the bad tail was cut (infinite values, of failed trials, to the cut).
+
+    How bad a bad trial was teaches little about where the best ones are, and would flatten them.
+    """
+    y = np.asarray(y, dtype=float)
+    y = y / max(1.0, float(np.abs(y[np.isfinite(y)]).max()))  # squares of enormous values overflow
+    seen = y[np.isfinite(y)]
+    median, best = float(np.median(seen)), float(seen.min())
+    level = median + clip * (median - best) if median > best else float(seen.max())
+    y = np.minimum(y, level)
+    deviation = float(y.std())
+    return (y - y.mean()) / deviation if deviation > 1e-12 * max(1.0, abs(median)) else np.zeros_like(y)

@@ -122,19 +122,12 @@ class Evidence:
         alpha, _ = lapack.dpotrs(L, self.y, lower=1)
         return L, alpha, -0.5 * float(self.y @ alpha) - float(np.log(np.diag(L)).sum())
 
-    def fit(self, *, evaluations: int, start: Array | None = None) -> tuple[Array, float]:
-        """Find the most probable hyperparameters, from ``start`` or the prior's mean downhill (L-BFGS-B), and their `loss`."""
+    def fit(self, *, evaluations: int) -> Array:
+        """Find the most probable hyperparameters, from the prior's mean downhill (L-BFGS-B)."""
         centre, width = self.prior.mean, 4.0 * self.prior.deviation
         bounds = list(zip(centre - width, centre + width, strict=True))
-        found = minimize(
-            self.loss,
-            centre if start is None else start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxfun": evaluations},
-        )
-        return np.asarray(found.x), float(found.fun)
+        found = minimize(self.loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxfun": evaluations})
+        return np.asarray(found.x)
 
     def draws(self, start: Array, count: int, *, thin: int, rng: np.random.Generator) -> Array:
         """Draw hyperparameters from their posterior by elliptical slice sampling.

@@ -12,6 +12,7 @@ from sampler_spaces import branin, line, quiet_study, run
 
 from orchestrator.errors import UsageError
 from orchestrator.samplers import BOSampler, SobolSampler, make_sampler
+from orchestrator.samplers.bo import standardised
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -186,6 +187,14 @@ def test_a_pruned_trial_is_no_better_than_the_median() -> None:
         )
     )
     assert study.ask().suggest_float("x", 0.0, 1.0) < 0.5
+
+
+def test_outcomes_are_standardised_after_their_bad_tail_was_cut() -> None:
+    y = standardised(np.array([0.0, 1.0, 2.0, 3.0, 1e9, np.inf]), 2.0)
+    assert y.mean() == pytest.approx(0.0)
+    assert y.std() == pytest.approx(1.0)
+    assert y[4] == y[5] == y.max()
+    assert (np.diff(y[:4]) > 0.0).all()
 
 
 def test_a_long_history_is_thinned_and_keeps_its_best() -> None:

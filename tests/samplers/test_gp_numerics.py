@@ -85,7 +85,7 @@ def test_the_posterior_is_the_textbook_formula() -> None:
 
 def test_the_fit_finds_what_matters_and_does_not_end_uphill() -> None:
     evidence = Evidence(X, (Y - Y.mean()) / Y.std(), GROUP, Prior.of(3))
-    theta, _ = evidence.fit(evaluations=60)
+    theta = evidence.fit(evaluations=60)
     assert evidence.loss(theta)[0] < evidence.loss(Prior.of(3).mean)[0]
     assert theta[1] > theta[0]  # the middle parameter does nothing: its length scale is long
 
@@ -142,7 +142,7 @@ def test_a_pending_point_is_hardly_worth_asking_again() -> None:
 
 def test_success_is_likely_where_trials_succeeded_and_unlikely_where_they_failed() -> None:
     points = np.column_stack([np.linspace(0.0, 1.0, 20), np.full((20, 3), 0.5)])
-    theta, _ = Evidence(points, np.where(points[:, 0] > 0.7, 0.7, -0.3), GROUP, Prior.of(3)).fit(evaluations=60)
+    theta = Evidence(points, np.where(points[:, 0] > 0.7, 0.7, -0.3), GROUP, Prior.of(3)).fit(evaluations=60)
     success = np.exp(Feasibility(points, points[:, 0] > 0.7, theta, GROUP).log_probability(points))
     assert success[:10].min() > 0.9
     assert success[-4:].max() < 0.1

@@ -73,7 +73,6 @@ def test_drivers_killed_ten_times_a_controller_twice_and_a_node_once_leave_the_b
     place = make_place(cluster, trials=TRIALS, parallel=6, seconds="2", failures={"most": 1.0})
     moments = random.Random(7)
     with job_of_others(cluster) as others:
-        cluster.wait_until_saved(time.time())
         for death in range(DEATHS):
             driver = place.driver()
             place.wait_for_executions(len(place.executions()) + moments.randint(1, 3))
