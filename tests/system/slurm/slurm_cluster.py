@@ -113,8 +113,13 @@ class Cluster:
         self._wait("slurmctld to save its state", lambda: saved.exists() and saved.stat().st_mtime > since, 60)
 
     def wait_until_ready(self) -> None:
-        """Wait until both nodes take jobs."""
-        self._wait("the nodes", lambda: len(self._usable()) == len(NODES), _PATIENCE)
+        """Wait until both nodes take jobs; those that Slurm has drained are given back to it, as an operator does."""
+        self._wait("the nodes", self._ready, _PATIENCE)
+
+    def give_back_nodes(self) -> None:
+        """Give Slurm back what it has drained: a controller that was killed gives numbers of jobs that still run again."""
+        for node in self.output("sinfo", "-h", "-N", "-p", "main", "-t", "drain", "-o", "%N").split():
+            self.run("scontrol", "update", f"nodename={node}", "state=resume")
 
     # Commands
 
@@ -223,6 +228,10 @@ class Cluster:
             )
         if done.returncode:
             raise CannotProvide(f"`{' '.join(argv)}` failed; see {self.layout.log}")
+
+    def _ready(self) -> bool:
+        self.give_back_nodes()
+        return len(self._usable()) == len(NODES)
 
     def _usable(self) -> set[str]:
         return set(self.output("sinfo", "-h", "-N", "-p", "main", "-t", "idle,alloc,mix", "-o", "%N").split())

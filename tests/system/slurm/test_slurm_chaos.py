@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from chaos_fresh import opened_in_a_fresh_process
@@ -29,6 +31,25 @@ def job_of_others(cluster: Cluster) -> Iterator[str]:
         yield words
     finally:
         cluster.run("scancel", words)
+
+
+@contextmanager
+def operator(cluster: Cluster) -> Iterator[None]:
+    """Somebody who looks after the cluster, and gives back the nodes that a controller drains as it comes back."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(1.0):
+            with suppress(AssertionError, subprocess.TimeoutExpired):  # the controller is away
+                cluster.give_back_nodes()
+
+    person = threading.Thread(target=look, daemon=True)
+    person.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        person.join()
 
 
 def disturb(cluster: Cluster, death: int) -> None:
@@ -72,7 +93,7 @@ def test_drivers_killed_ten_times_a_controller_twice_and_a_node_once_leave_the_b
 ) -> None:
     place = make_place(cluster, trials=TRIALS, parallel=6, seconds="2", failures={"most": 1.0})
     moments = random.Random(7)
-    with job_of_others(cluster) as others:
+    with operator(cluster), job_of_others(cluster) as others:
         for death in range(DEATHS):
             driver = place.driver()
             place.wait_for_executions(len(place.executions()) + moments.randint(1, 3))
