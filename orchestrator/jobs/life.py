@@ -27,7 +27,8 @@ from orchestrator.jobs.retry import (
 )
 from orchestrator.jobs.submission import Accepted, NotThere, Rejected, Submitter, Unsettled, job_key, job_name
 from orchestrator.jobs.throttle import Throttle
-from orchestrator.jobs.watcher import Watched, Watcher
+from orchestrator.jobs.watched import Watched
+from orchestrator.jobs.watcher import Watcher
 from orchestrator.model import Answer, Attempt, Job, JobStatus, Outcome, Resources, Verdict
 from orchestrator.schedulers.base import Scheduler
 from orchestrator.store.ledger import Ledger, new_tag

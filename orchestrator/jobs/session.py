@@ -27,7 +27,8 @@ from orchestrator.jobs.space_left import SpaceLeft
 from orchestrator.jobs.staging import stage_library
 from orchestrator.jobs.submission import Submitter
 from orchestrator.jobs.throttle import Throttle, shared_folder
-from orchestrator.jobs.watcher import Cadence, Watcher
+from orchestrator.jobs.watched import Cadence
+from orchestrator.jobs.watcher import Watcher
 from orchestrator.model import Attempt, Job, Outcome, Resources
 from orchestrator.schedulers.base import Scheduler
 from orchestrator.schedulers.registry import make_scheduler

@@ -10,7 +10,8 @@ from scripted import ScriptedScheduler, ScriptedTransport
 
 from orchestrator.errors import HeldByAnother
 from orchestrator.jobs.collect import Remains
-from orchestrator.jobs.watcher import Cadence, Watched, Watcher
+from orchestrator.jobs.watched import Cadence, Watched
+from orchestrator.jobs.watcher import Watcher
 from orchestrator.model import Answer, JobEnd, JobStatus, Verdict
 from orchestrator.simulate.clock import VirtualClock, run_virtual
 
