@@ -12,6 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests marked slow too")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("system"):
@@ -26,8 +27,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     # Skipped from here, all of them are one line of the summary.
     if item.get_closest_marker("slow") and not item.config.getoption("--run-slow"):
         pytest.skip("runs in `make test-slow`")
-    if item.get_closest_marker("system") and os.environ.get("SURVEY_TEST_SYSTEM") != "1":
-        pytest.skip("set SURVEY_TEST_SYSTEM=1 to let the tests install and start servers")
+    if item.get_closest_marker("system"):
+        if os.environ.get("SURVEY_TEST_SYSTEM") != "1":
+            pytest.skip("set SURVEY_TEST_SYSTEM=1 to let the tests install and start servers")
+        if hasattr(item.config, "workerinput") and not item.nodeid.endswith("@system"):
+            pytest.fail("this pytest-xdist does not keep the system's tests on one worker: install another version")
 
 
 @pytest.fixture(autouse=True)
