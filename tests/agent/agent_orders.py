@@ -44,9 +44,18 @@ def write_order(directory: Path, **changes: Any) -> Path:
     return directory
 
 
-def start(*directories: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+class Agent(subprocess.Popen[str]):
+    """An agent that a test which fails does not wait for."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
+def start(*directories: Path, environment: Mapping[str, str] | None = None) -> Agent:
     """An agent at work on the attempts."""
-    return subprocess.Popen(
+    return Agent(
         [sys.executable, "-I", "-S", str(AGENT), "run", *map(str, directories)],
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
