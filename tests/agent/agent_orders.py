@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from orchestrator import agent
@@ -47,7 +48,9 @@ def write_order(directory: Path, **changes: Any) -> Path:
 class Agent(subprocess.Popen[str]):
     """An agent that a test which fails does not wait for."""
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self.kill()
         super().__exit__(kind, error, trace)
