@@ -81,7 +81,7 @@ def test_a_whole_study_has_no_canary_anywhere_and_is_its_owners_alone(survey: Su
         ran = survey(*words)
         assert ran.code == 0, ran.err
         said += ran.out + ran.err
-    assert "orchestrator" in spy.read_text("utf-8", "replace")
+    assert "agent.py" in spy.read_text("utf-8", "replace")
     assert "toy is done" in told.read_text("utf-8")
     assert ENVIRONMENT not in said
     assert found(tmp_path, ENVIRONMENT, PASSWORD) == []
