@@ -161,6 +161,8 @@ class Probe:
             )
         elif status.answer is Answer.ALIVE:
             self.check.findings.append(ok("queue", f"lists the probe job {job_id} as {status.word or status.state}"))
+        else:
+            self.check.findings.append(ok("queue", f"lists the probe job {job_id} no more: it had ended already"))
 
     async def _query(self, scheduler: Scheduler, job_id: str, name: str) -> JobStatus:
         done = await self._ask(scheduler.query([job_id]), name)
