@@ -205,7 +205,7 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
             return f"trial {name}: again after {event['verdict']}{more}: {message}"
         case "state" if event.get("stuck"):
             return _waits(name, f"{event['word']} {message}".rstrip())
-        case "waiting" | "held" | "enough" if not tally.is_news(event, arm):
+        case "waiting" | "held" if not tally.is_news(event, arm):
             return ""
         case "waiting" | "held" | "trouble" | "changed" | "stopping" | "enough":
             return f"{event['event']}: {message}"

@@ -296,7 +296,7 @@ class StudyDriver:
     async def _ask(self) -> tuple[int, Mapping[str, Json]] | None:
         """A new trial, created whole in the database; None where the budget is spent."""
         async with self._asking:
-            if self._departure.draining or self._planned >= self._last or await self._blocking(self._ends_early):
+            if self._departure.draining or self._planned >= self._last or await self._ends_early():
                 return None
             self._planned += 1
             begun = time.perf_counter()
@@ -310,18 +310,19 @@ class StudyDriver:
         """How many trials there will have been at the end."""
         return self._planned if self._ended_by else self._budget
 
-    def _ends_early(self) -> bool:
-        """Whether a rule of the study's holds, after which no new trial is begun."""
-        if self.study.stop != Stopping():
-            trials = self._database.record()
-            self._ended_by = why_stop(
-                self.study.stop,
-                trials,
-                self._usage,
-                direction=self.study.targets[0].direction,
-                in_flight=sum(trial.state == "running" for trial in trials),
-                now=self.clock.now(),
-            )
+    async def _ends_early(self) -> bool:
+        """Whether a rule of the study's holds: from then on this driver begins no new trial."""
+        if self.study.stop == Stopping():
+            return False
+        trials = await self._blocking(self._database.record)
+        self._ended_by = why_stop(
+            self.study.stop,
+            trials,
+            self._usage,
+            direction=self.study.targets[0].direction,
+            in_flight=sum(trial.state == "running" for trial in trials),
+            now=self.clock.now(),
+        )
         if self._ended_by:
             self._event("enough", message=self._ended_by)
         return bool(self._ended_by)
@@ -355,8 +356,12 @@ class StudyDriver:
         end = ending(outcome, self.study.targets, self._fleet.site_of(trial_key(number)))
         state, values = end.state, end.values
         self._lease.check()
-        await self._blocking(lambda: self._database.tell(number, state, values, end.attributes))
-        await self._blocking(lambda: self._usage.count(trial_key(number)))
+
+        def tell() -> None:
+            self._database.tell(number, state, values, end.attributes)
+            self._usage.count(trial_key(number))
+
+        await self._blocking(tell)
         self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict))
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
         # The slot asks for its next trial first; these come after it.

@@ -100,7 +100,7 @@ def test_the_first_rule_that_holds_ends_the_study_and_what_is_in_flight_finishes
         # What was in flight when the rule began to hold has finished and counts.
         assert abs(len(record.trials) - trials) <= what.parallel
         assert len(s.transport.executions) == len(record.trials)
-        (said,) = {event["message"] for event in s.events if event["event"] == "enough"}
+        (said,) = [event["message"] for event in s.events if event["event"] == "enough"]
         assert said == record.message
 
         again = await s.run(what)
