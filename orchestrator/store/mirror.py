@@ -126,10 +126,7 @@ class MirrorStorage(OneStudyStorage):
                 return number
             trial, claimed = self._trials[number], self._claimed
             if claimed is None:
-                template = copy.copy(trial)
-                real_id = self._write(lambda: self._real.create_new_trial(self._study_id, template_trial=template))
-                self._check_number(real_id, number)
-                self._real_ids.append(real_id)
+                self._create(copy.copy(trial), number)
             else:
                 self._write(lambda: self._commit_claim(self._real_ids[number], trial, claimed))
             self._draft = self._claimed = None
@@ -157,6 +154,15 @@ class MirrorStorage(OneStudyStorage):
             f"study {self._name!r} got trial {actual} where {expected} was next: another program writes to its database",
             hint="end the other program (a second driver, a script with study.optimize), then run the study again",
         )
+
+    def _create(self, trial: FrozenTrial, number: int) -> None:
+        def create() -> int:
+            real_id = self._real.create_new_trial(self._study_id, template_trial=trial)
+            # Part of the write: where this question is cut off, the trial is there, and is not to be written again.
+            self._check_number(real_id, number)
+            return real_id
+
+        self._real_ids.append(self._write(create))
 
     def _check_number(self, real_id: int, number: int) -> None:
         # Ids are handed out in sequence: one more than the last means that nobody wrote in between,
@@ -205,9 +211,7 @@ class MirrorStorage(OneStudyStorage):
                 self._draft = number
             else:
                 trial = copy.deepcopy(template_trial)
-                real_id = self._write(lambda: self._real.create_new_trial(study_id, template_trial=template_trial))
-                self._check_number(real_id, number)
-                self._real_ids.append(real_id)
+                self._create(template_trial, number)
                 trial.number = trial._trial_id = number  # noqa: SLF001 - Optuna's storages know trials by it
                 self._distributions.update(trial.distributions)
             self._trials.append(trial)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import HeldByAnother
 from orchestrator.store.mirror import MirrorStorage
+from orchestrator.store.trials import SEAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,6 +258,28 @@ def test_after_a_write_of_unknown_outcome_the_real_storage_is_read_again(when: s
     following.suggest_float("x", 0, 1)
     mirror.commit()
     assert following.number == known
+    assert agree(real, mirror)
+
+
+def test_a_trial_whose_number_could_not_be_asked_for_is_not_written_twice() -> None:
+    real, mirror = make()
+    study = study_on(mirror)
+    study.ask()
+    mirror.commit()
+    real.create_new_trial(real.get_study_id_from_name("other"))  # a gap in the ids, as one rolled back leaves
+    following = study.ask()
+    following.set_user_attr(SEAL, {"seed": 1})
+    asked, cut = real.get_trial_number_from_id, [True]
+
+    def number(trial_id: int) -> int:
+        if cut.pop() if cut else False:
+            raise OSError("lost")
+        return asked(trial_id)
+
+    real.get_trial_number_from_id = number  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="lost"):
+        mirror.commit()
+    assert mirror.commit() == following.number == 1
     assert agree(real, mirror)
 
 
