@@ -36,7 +36,7 @@ def best(
     as_json: JsonOption = False,
 ) -> None:
     """Show the best trials; with --export, copy what they left (model, predictions, metrics per case)."""
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     record = read_study(find_folder(study, root))
     chosen = record.best(count)

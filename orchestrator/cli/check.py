@@ -13,7 +13,7 @@ from orchestrator.cli.target import JsonOption, RootOption, load_target
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.search.forecast import Forecast
+    from orchestrator.studies.forecast import Forecast
 
 __all__ = ["check"]
 
@@ -29,8 +29,8 @@ def check(
     Works without the site's commands, too, and says then what was not checked. Ends with 2 where `run` would
     refuse the study on the site itself.
     """
-    from orchestrator.search.forecast import dearest, forecast
     from orchestrator.search.places import places_of
+    from orchestrator.studies.forecast import dearest, forecast
 
     target = load_target(study, root)
     places = places_of(target.study, target.origin, target.chosen(site))

@@ -14,7 +14,7 @@ from orchestrator.cli.output import emit_json, message
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 
 if TYPE_CHECKING:
-    from orchestrator.search.cleaning import Spare
+    from orchestrator.studies.cleaning import Spare
 
 __all__ = ["clean"]
 
@@ -33,8 +33,8 @@ def clean(
     """
     from orchestrator.clock import SystemClock
     from orchestrator.doctor.findings import amount
-    from orchestrator.search import cleaning
     from orchestrator.store.lease import Lease
+    from orchestrator.studies import cleaning
 
     folder = find_folder(study, root)
     with Lease.acquire(folder, SystemClock()) if yes else contextlib.nullcontext():
@@ -56,7 +56,7 @@ def clean(
 
 def _lines(found: Iterable[Spare]) -> list[str]:
     from orchestrator.doctor.findings import amount
-    from orchestrator.search.cleaning import KINDS
+    from orchestrator.studies.cleaning import KINDS
 
     found, lines = list(found), []
     for site in dict.fromkeys(each.site for each in found):

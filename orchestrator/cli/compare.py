@@ -35,7 +35,7 @@ def compare(
     from orchestrator.config.comparison import Comparison
     from orchestrator.config.site import load_site
     from orchestrator.config.study import Study
-    from orchestrator.search.comparison import ComparisonDriver, arm_study, recorded
+    from orchestrator.studies.comparison import ComparisonDriver, arm_study, recorded
 
     plan = Comparison.load(comparison)
     origin = comparison.resolve().parent
@@ -50,7 +50,7 @@ def compare(
         from orchestrator.cli.consent import announce
         from orchestrator.cli.hangup import Lasting
         from orchestrator.cli.tally import Tally
-        from orchestrator.search.forecast import forecast, total
+        from orchestrator.studies.forecast import forecast, total
 
         profile = load_site(site)
         be_nice([profile])

@@ -13,7 +13,7 @@ from orchestrator.errors import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.search.forecast import Cost
+    from orchestrator.studies.forecast import Cost
 
 __all__ = ["announce"]
 

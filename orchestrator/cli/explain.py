@@ -24,7 +24,7 @@ def explain(
 
     It reads what lies in the study's folder, and asks neither driver nor scheduler.
     """
-    from orchestrator.search.account import Account
+    from orchestrator.studies.account import Account
 
     folder = find_folder(study, root)
     account = Account.of(folder)

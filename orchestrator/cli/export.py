@@ -30,7 +30,7 @@ def export(
 ) -> None:
     """Write all trials to stdout: parameters, values, metrics, times, verdicts."""
     from orchestrator.reports.export import rows, to_csv
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     record = read_study(find_folder(study, root))
     if as_json or form is Format.JSON:

@@ -35,8 +35,8 @@ def logs(
     from orchestrator.config.site import load_site
     from orchestrator.jobs.fetch import is_far
     from orchestrator.search.layout import StudyFolder, trial_key, trial_number
-    from orchestrator.search.reader import trial_directory
     from orchestrator.store.ledger import Ledger
+    from orchestrator.studies.reader import trial_directory
 
     folder = find_folder(study, root)
     ledger = Ledger(folder)
@@ -81,7 +81,7 @@ def _print(name: str, content: Iterable[str], lines: int) -> None:
 async def _show_from_afar(site: Site, folder: Path, attempt: Attempt, lines: int) -> None:
     """The same, of a site whose files are had through its transport."""
     from orchestrator.jobs.fetch import far_site, fetch_tails
-    from orchestrator.search.reader import trial_directory
+    from orchestrator.studies.reader import trial_directory
 
     async with far_site(site) as (transport, there):
         known = attempt.outcome.directory if attempt.outcome is not None else ""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.config.study import Study
-    from orchestrator.search.notify import Notifier
     from orchestrator.search.places import Place
+    from orchestrator.studies.notify import Notifier
 
 __all__ = ["Prepared", "make_notifier", "prepare"]
 
@@ -45,8 +45,8 @@ def prepare(study: str, root: Path, site: str, *, host_key: str = "", ask: bool 
     be_private()
     hold_threads()
     from orchestrator.cli.consent import announce
-    from orchestrator.search.forecast import dearest, forecast
     from orchestrator.search.places import places_of
+    from orchestrator.studies.forecast import dearest, forecast
 
     target = load_target(study, root)
     places = [
@@ -82,7 +82,7 @@ def make_notifier(study: Study, root: Path, *, again: float = 3600.0) -> Notifie
         If the user's notify.yaml is wrong.
     """
     from orchestrator.config.notify import users_notify
-    from orchestrator.search.notify import Notifier
+    from orchestrator.studies.notify import Notifier
 
     how = users_notify() if study.notify is None else study.notify or None
     return Notifier(how, root, on_trouble=message, again=again)

@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Write a self-contained HTML report and print its path."""
     from orchestrator.reports.html import write_report
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     folder = find_folder(study, root)
     path = out or folder / "report.html"

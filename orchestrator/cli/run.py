@@ -18,8 +18,8 @@ from orchestrator.cli.prepare import make_notifier, prepare
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument
 from orchestrator.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, Paused, SurveyError, TooManyFailures
 from orchestrator.search.layout import StudyFolder
-from orchestrator.search.reader import read_study
 from orchestrator.store.atomic import told_in_words
+from orchestrator.studies.reader import read_study
 
 if TYPE_CHECKING:
     from orchestrator.jobs.session import Event

@@ -149,7 +149,7 @@ def _machine(
 
 def _chance(text: str) -> float:
     if text.startswith("recorded:"):
-        from orchestrator.search.reader import read_study
+        from orchestrator.studies.reader import read_study
 
         ended = read_study(Path(text.removeprefix("recorded:"))).finished
         return sum(trial.state == "failed" for trial in ended) / max(1, len(ended))

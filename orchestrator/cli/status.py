@@ -22,7 +22,7 @@ __all__ = ["clock_time", "status"]
 
 def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: JsonOption = False) -> None:
     """Show a study's state, its best trial and what is in flight."""
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     record = read_study(find_folder(study, root))
     if as_json:

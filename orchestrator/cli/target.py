@@ -138,6 +138,6 @@ def find_folder(name: str, root: Path) -> Path:
 
 def _names_below(root: Path) -> list[str]:
     """Studies below ``root`` as they can be named, the latest first."""
-    from orchestrator.search.reader import studies_below
+    from orchestrator.studies.reader import studies_below
 
     return [str(folder.relative_to(root)) for folder in studies_below(root)] if root.is_dir() else []

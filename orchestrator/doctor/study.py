@@ -22,7 +22,6 @@ from orchestrator.doctor.findings import Finding, error, of_error, ok, some, war
 from orchestrator.doctor.folders import judge_room
 from orchestrator.errors import SurveyError
 from orchestrator.search.layout import StudyFolder, trial_number
-from orchestrator.search.reader import trial_directory
 from orchestrator.store.atomic import read_bytes, read_json
 from orchestrator.store.database import BACKUP, DATABASE, describe, local_file
 from orchestrator.store.lease import EXPIRY, read_holder
@@ -30,6 +29,7 @@ from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord
 from orchestrator.store.snapshot import SNAPSHOT
 from orchestrator.store.studydb import read_trials
+from orchestrator.studies.reader import trial_directory
 
 if TYPE_CHECKING:
     from orchestrator.config.site import Site

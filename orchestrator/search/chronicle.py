@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.search.layout import StudyFolder, trial_number
-from orchestrator.search.reader import study_record
 from orchestrator.store.atomic import FILE_MODE, told_in_words
 from orchestrator.store.readers import settled
+from orchestrator.store.record import StudyRecord
 from orchestrator.store.snapshot import publish
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from orchestrator.jobs.session import Event
     from orchestrator.model import Json
     from orchestrator.search.usage import Usage
-    from orchestrator.store.record import StudyRecord, TrialRecord
+    from orchestrator.store.record import TrialRecord
     from orchestrator.store.studydb import StudyDatabase
 
-__all__ = ["Chronicle"]
+__all__ = ["Chronicle", "study_record"]
 
 _PAUSE = 1.0
 _SHARE = 50.0
@@ -147,3 +147,37 @@ class Chronicle:
 
 def _private(path: str, flags: int) -> int:
     return settled(os.open(path, flags | os.O_CLOEXEC, FILE_MODE), Path(path))
+
+
+def study_record(
+    study: Study,
+    trials: tuple[TrialRecord, ...],
+    *,
+    site: str,
+    state: str,
+    message: str,
+    root: Path,
+    planned: int,
+    updated: float,
+    used: Mapping[str, float],
+    provenance: Mapping[str, Json],
+) -> StudyRecord:
+    """The study as readers see it."""
+    frozen = study.frozen()
+    return StudyRecord(
+        name=study.name,
+        objectives=tuple(item.metric for item in study.targets),
+        directions=tuple(item.direction for item in study.targets),
+        space=frozen["space"],
+        sampler=frozen["sampler"],
+        planned=planned,
+        parallel=study.parallel,
+        site=site,
+        state=state,
+        message=message,
+        updated=updated,
+        used=used,
+        root=str(root),
+        trials=trials,
+        provenance=provenance,
+    )

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,7 @@ from orchestrator.jobs.session import Event
 from orchestrator.model import Job, Json, Outcome
 from orchestrator.search import space as space_tools
 from orchestrator.search.assignment import study_fleet, study_job
+from orchestrator.search.chores import Chores
 from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.departure import Departure
 from orchestrator.search.ending import ending
@@ -50,7 +51,6 @@ T = TypeVar("T")
 
 _RENEW_PAUSE = 20.0
 _REQUEST_PAUSE = 2.0
-_REPORT_PAUSE = 1.0
 _SLOW_ASK = 1.0
 
 
@@ -97,8 +97,7 @@ class StudyDriver:
         self._ready: deque[tuple[int, Mapping[str, Json]]] = deque()
         self._planned = 0
         self._in_a_row = 0
-        self._reported: dict[int, float] = {}
-        self._chores: set[asyncio.Task[object]] = set()
+        self._chores = Chores(self.clock, self._blocking)
         self._chronicle = Chronicle(
             self.folder,
             study,
@@ -225,7 +224,7 @@ class StudyDriver:
                 state, problem, self._chronicle.message = "paused", error, error.message
             finally:
                 self._database.stop_waiting()
-                await asyncio.gather(*self._chores, return_exceptions=True)
+                await self._chores.done()
         if self._departure.cancelling:
             await self._cancel_left()
         self._event("paused" if problem else state, message=self._chronicle.message)
@@ -352,7 +351,7 @@ class StudyDriver:
         return self.study.trials if self._grid is None else min(self.study.trials, len(self._grid))
 
     async def _record(self, number: int, outcome: Outcome) -> None:
-        await asyncio.gather(*[task for task in self._chores if task.get_name() == str(number)])
+        await self._chores.of(number)
         end = ending(outcome, self.study.targets, self._fleet.site_of(trial_key(number)))
         state, values = end.state, end.values
         self._lease.check()
@@ -366,8 +365,8 @@ class StudyDriver:
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
         # The slot asks for its next trial first; these come after it.
         if values is not None:
-            self._afterwards(self._keeper.add(outcome.directory, values[0], self._fleet))
-        self._afterwards(self._chronicle.publish("running"))
+            self._chores.add(self._keeper.add(outcome.directory, values[0], self._fleet))
+        self._chores.add(self._chronicle.publish("running"))
         limit = self.study.failures.stop_after
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
@@ -398,36 +397,12 @@ class StudyDriver:
     def _heard(self, event: Event) -> None:
         match event["event"]:
             case "progress":
-                self._report(trial_number(event["key"]), event["step"], event["value"])
+                self._chores.report(self._database, trial_number(event["key"]), event["step"], event["value"])
             case "submitted":
                 number = trial_number(event["key"])
                 job = {"job_id": event["job_id"], "attempt": event["attempt"], "submitted": event["time"]}
-                self._later(number, lambda: self._database.note(number, "job", job))
+                self._chores.later(number, lambda: self._database.note(number, "job", job))
         self._chronicle.write(event)
-
-    def _report(self, number: int, step: int, value: float) -> None:
-        # A program that reports ten thousand steps must not keep the database busy with them.
-        now = self.clock.now()
-        if now - self._reported.get(number, -1e9) < _REPORT_PAUSE:
-            return
-        self._reported[number] = now
-        self._later(number, lambda: self._database.report(number, step, value))
-
-    def _later(self, number: int, write: Callable[[], None]) -> None:
-        """Write something of a running trial without making anybody wait; `_record` comes after it."""
-        self._afterwards(self._blocking(write), name=str(number))
-
-    def _afterwards(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._chores.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, chore: asyncio.Task[object]) -> None:
-        self._chores.discard(chore)
-        error = None if chore.cancelled() else chore.exception()
-        # What is told in words stops the next write too, and is told then; only a bug is for asyncio to show.
-        if isinstance(error, Exception) and not isinstance(error, SurveyError):
-            self._loop.call_exception_handler({"message": "a chore of the driver failed", "exception": error})
 
     def _event(self, name: str, **fields: Any) -> None:
         self._chronicle.event(name, **fields)

@@ -116,7 +116,7 @@ def _read(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
     """Rows with their line (or number), as they are."""
     if path.is_dir():
         from orchestrator.reports.export import rows as exported
-        from orchestrator.search.reader import read_study
+        from orchestrator.studies.reader import read_study
 
         return list(enumerate(exported(read_study(path)), start=1))
     try:

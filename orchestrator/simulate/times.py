@@ -129,7 +129,7 @@ def parse_times(text: str, part: Part, option: str) -> Times:
 
 
 def _recorded(folder: Path, part: Part, option: str, text: str) -> Times:
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     values = recorded_times(read_study(folder), part)
     if not values:

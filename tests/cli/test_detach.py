@@ -19,8 +19,8 @@ from little_study import SURVEY, end, environment, run, start, until, write_stud
 from terminal import CONTROL, QUESTION, on_a_terminal
 
 from orchestrator.cli.run import drive
-from orchestrator.search.reader import read_study
 from orchestrator.store.lease import read_holder
+from orchestrator.studies.reader import read_study
 
 
 def gated(folder: Path) -> Path:

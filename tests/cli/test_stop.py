@@ -17,9 +17,9 @@ from little_study import end, run, start, until, write_study
 from survey_command import Survey, command
 
 from orchestrator.cli import stop as stop_verb
-from orchestrator.search.reader import read_study
 from orchestrator.search.requests import Stop, ask_to_stop, is_taken, take_request
 from orchestrator.store.ledger import Ledger
+from orchestrator.studies.reader import read_study
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from orchestrator.errors import ConfigError
 from orchestrator.search.driver import StudyDriver
 from orchestrator.search.layout import StudyFolder
 from orchestrator.search.places import Place
-from orchestrator.search.reader import read_study
 from orchestrator.search.stopping import why_stop
 from orchestrator.search.usage import Hours, Usage
 from orchestrator.simulate.clock import VirtualClock, run_virtual
@@ -25,6 +24,7 @@ from orchestrator.simulate.programs import Run
 from orchestrator.simulate.transport import SimulatedTransport
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord, TrialRecord
+from orchestrator.studies.reader import read_study
 
 HOUR = 3600.0
 

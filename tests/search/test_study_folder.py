@@ -18,12 +18,12 @@ from orchestrator.errors import Paused, ResumeMismatch, UsageError
 from orchestrator.jobs.fleet import Fleet
 from orchestrator.model import Attempt
 from orchestrator.search.chronicle import Chronicle
-from orchestrator.search.forecast import examine, forecast
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
 from orchestrator.search.layout import StudyFolder
-from orchestrator.search.reader import read_study, studies_below, trial_directory
 from orchestrator.store.ledger import Ledger
+from orchestrator.studies.forecast import examine, forecast
+from orchestrator.studies.reader import read_study, studies_below, trial_directory
 
 
 def study(**changes: Any) -> Study:

@@ -17,12 +17,12 @@ from orchestrator.errors import ResumeMismatch, UsageError
 from orchestrator.search.driver import StudyDriver
 from orchestrator.search.layout import StudyFolder
 from orchestrator.search.places import Place, places_of
-from orchestrator.search.reader import read_study, trial_directory
 from orchestrator.simulate.clock import VirtualClock, run_virtual
 from orchestrator.simulate.flavours import FLAVOURS
 from orchestrator.simulate.programs import Run
 from orchestrator.simulate.transport import SimulatedTransport
 from orchestrator.store.ledger import Ledger
+from orchestrator.studies.reader import read_study, trial_directory
 
 TRIALS = 16
 KINDS = ("slurm", "pbs")

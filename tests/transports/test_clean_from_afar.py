@@ -12,10 +12,10 @@ import yaml
 from loopback import Loopback, loopback_transport
 
 from orchestrator.model import Outcome, Verdict
-from orchestrator.search import cleaning
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord, TrialRecord
 from orchestrator.store.snapshot import publish
+from orchestrator.studies import cleaning
 from orchestrator.transports.remote import Greeting, RemoteTransport
 
 SITE = {

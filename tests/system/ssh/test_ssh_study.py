@@ -15,7 +15,7 @@ from ssh_server import free_port, make_key
 from ssh_study import FarStudy, MakeStudy
 from survey_command import Ran
 
-from orchestrator.search.reader import read_study
+from orchestrator.studies.reader import read_study
 
 pytest_plugins = ("slurm_fixtures",)
 pytestmark = pytest.mark.system

@@ -16,8 +16,8 @@ from otp_server import PASSWORD, Serving, serve
 from ssh_study import FarStudy, MakeStudy, until
 from ssh_terminal import at_a_terminal
 
-from orchestrator.search.reader import read_study
 from orchestrator.store.record import StudyRecord
+from orchestrator.studies.reader import read_study
 from orchestrator.transports.openssh import OpenSSHLink
 from orchestrator.transports.trouble import HostKeyRefused, LoginNeeded, SiteUnusable
 

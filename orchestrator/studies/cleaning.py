@@ -22,8 +22,8 @@ from orchestrator.errors import SurveyError
 from orchestrator.jobs.fetch import far_site, is_far
 from orchestrator.jobs.staging import library_version
 from orchestrator.search.layout import StudyFolder, trial_number
-from orchestrator.search.reader import read_study, trial_directory
 from orchestrator.store.ledger import Ledger
+from orchestrator.studies.reader import read_study, trial_directory
 from orchestrator.transports.local import LocalTransport
 
 if TYPE_CHECKING:

@@ -132,7 +132,7 @@ class ComparisonDriver:
 
 def recorded(comparison: Comparison, folder: Path) -> list[tuple[Arm, StudyRecord]]:
     """The arms that have results in ``folder``, without running anything."""
-    from orchestrator.search.reader import read_study
+    from orchestrator.studies.reader import read_study
 
     return [
         (arm, read_study(folder / arm.label))

@@ -15,8 +15,8 @@ import pytest
 from orchestrator.config.notify import Notify, notify_file, users_notify
 from orchestrator.config.study import Study, compare
 from orchestrator.errors import ConfigError, HeldByAnother, Paused, SurveyError, TooManyFailures
-from orchestrator.search.notify import Notifier
 from orchestrator.store.record import StudyRecord, TrialRecord
+from orchestrator.studies.notify import Notifier
 
 STUDY: dict[str, Any] = {
     "name": "toy",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,45 +12,9 @@ from orchestrator.search.layout import StudyFolder
 from orchestrator.store.record import StudyRecord
 
 if TYPE_CHECKING:
-    from orchestrator.config.study import Study
-    from orchestrator.model import Attempt, Json
-    from orchestrator.store.record import TrialRecord
+    from orchestrator.model import Attempt
 
-__all__ = ["read_study", "studies_below", "study_record", "trial_directory"]
-
-
-def study_record(
-    study: Study,
-    trials: tuple[TrialRecord, ...],
-    *,
-    site: str,
-    state: str,
-    message: str,
-    root: Path,
-    planned: int,
-    updated: float,
-    used: Mapping[str, float],
-    provenance: Mapping[str, Json],
-) -> StudyRecord:
-    """The study as readers see it."""
-    frozen = study.frozen()
-    return StudyRecord(
-        name=study.name,
-        objectives=tuple(item.metric for item in study.targets),
-        directions=tuple(item.direction for item in study.targets),
-        space=frozen["space"],
-        sampler=frozen["sampler"],
-        planned=planned,
-        parallel=study.parallel,
-        site=site,
-        state=state,
-        message=message,
-        updated=updated,
-        used=used,
-        root=str(root),
-        trials=trials,
-        provenance=provenance,
-    )
+__all__ = ["read_study", "studies_below", "trial_directory"]
 
 
 def read_study(root: Path) -> StudyRecord:
@@ -95,6 +58,7 @@ def trial_directory(root: Path, attempt: Attempt, *, user: str | None = None, ho
 def _from_database(folder: StudyFolder) -> StudyRecord:
     from orchestrator.config.site import load_site
     from orchestrator.config.study import Study
+    from orchestrator.search.chronicle import study_record
     from orchestrator.search.places import Place
     from orchestrator.search.stopping import why_stop
     from orchestrator.search.usage import Hours, Usage

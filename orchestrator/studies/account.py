@@ -70,7 +70,7 @@ class Account:
             If there is no study, or nothing was written yet that could be read.
         """
         from orchestrator.config.study import Study
-        from orchestrator.search.reader import read_study
+        from orchestrator.studies.reader import read_study
 
         folder = StudyFolder(root)
         moment = time.time() if now is None else now

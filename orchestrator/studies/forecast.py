@@ -21,9 +21,9 @@ from orchestrator.search import space as space_tools
 from orchestrator.search.assignment import study_resources
 from orchestrator.search.freeze import refuse_another, refuse_elsewhere
 from orchestrator.search.layout import StudyFolder, trial_key
-from orchestrator.search.reader import read_study
 from orchestrator.search.usage import share_of_node
 from orchestrator.store.lease import read_holder
+from orchestrator.studies.reader import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,0 +1,1 @@
+"""Whole studies: read, foretold, compared, told about, cleaned up."""
