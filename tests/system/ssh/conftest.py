@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ssh_server import CannotProvide, Sshd, make_key, provide
+from debian_packages import CannotProvide
+from ssh_server import Sshd, make_key, provide
 
 from orchestrator.clock import SystemClock
 from orchestrator.config.site import Site
@@ -54,8 +55,8 @@ class Place:
 @pytest.fixture(scope="session")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
     try:
-        provide()
         folder = tmp_path_factory.mktemp("sshd")
+        provide(folder / "apt.log")
         server = Sshd(folder / "server", make_key(folder / "user_key"))
         server.start()
     except CannotProvide as error:
