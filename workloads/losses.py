@@ -1,9 +1,14 @@
-"""Losses of voxel-wise detectors, on logits, for soft targets between 0 and 1."""
+"""Losses of voxel-wise detectors, on logits, for soft targets between 0 and 1.
+
+Each sum over the batch goes through `devices.total`: on several devices the loss is the whole batch's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from workloads.training.devices import total
 
 __all__ = ["detection_loss"]
 
@@ -28,10 +33,12 @@ def detection_loss(*, positive_weight: float, dice_weight: float) -> Callable[[A
     import tensorflow as tf
 
     def loss(targets: Any, logits: Any) -> Any:
-        entropy = tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(targets, logits, positive_weight))
+        entropies = tf.nn.weighted_cross_entropy_with_logits(targets, logits, positive_weight)
         probabilities = tf.sigmoid(logits)
-        shared = tf.reduce_sum(probabilities * targets)
-        dice = (2.0 * shared + 1.0) / (tf.reduce_sum(probabilities) + tf.reduce_sum(targets) + 1.0)
+        sums = [tf.reduce_sum(each) for each in (entropies, probabilities * targets, probabilities, targets)]
+        entropy, shared, predicted, true = tf.unstack(total(tf.stack(sums)))
+        entropy /= total(tf.cast(tf.size(targets), targets.dtype))
+        dice = (2.0 * shared + 1.0) / (predicted + true + 1.0)
         # Lesions fill about a hundredth of a patch; ten times the entropy makes both terms of one size.
         return (1.0 - dice_weight) * 10.0 * entropy + dice_weight * (1.0 - dice)
 
