@@ -27,7 +27,8 @@ def _list() -> None:
         print(f"{name}: {task.SUMMARY}")  # noqa: T201 - this verb's answer
         for parameter in task.PARAMETERS:
             range_ = f"{parameter.describe()}, default {parameter.default}"
-            print(f"  {parameter.name:<16} {range_:<40} {parameter.meaning}")  # noqa: T201 - as above
+            meaning = ", ".join(part for part in (parameter.meaning, parameter.condition()) if part)
+            print(f"  {parameter.name:<16} {range_:<40} {meaning}")  # noqa: T201 - as above
 
 
 def _phantom(arguments: Sequence[str]) -> None:

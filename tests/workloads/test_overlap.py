@@ -50,7 +50,7 @@ def test_masks_of_different_shape_are_refused() -> None:
     "modules",
     [
         "workloads.metrics.froc, workloads.metrics.matching, workloads.metrics.overlap, workloads.metrics.candidates",
-        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits",
+        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits, workloads.tasks.metastasis",
     ],
 )
 def test_neither_metrics_nor_a_command_line_load_tensorflow(modules: str) -> None:

@@ -14,7 +14,7 @@ from workloads.errors import WorkloadError, did_you_mean
 
 __all__ = ["NAMES", "load"]
 
-NAMES = ("aneurysm", "digits")
+NAMES = ("aneurysm", "digits", "metastasis")
 
 
 def load(name: str) -> Any:
