@@ -28,6 +28,7 @@ from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
 from workloads.parameters import Parameter, resolve
 from workloads.training.checkpoint import Checkpoints
+from workloads.training.devices import is_chief, make_strategy, wait_for_chief
 from workloads.training.inference import compiled
 from workloads.training.loop import Trained, make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
@@ -122,7 +123,9 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
 
     matching = Matching(rule=MatchRule(options.match), length=options.match_length)
     import_tensorflow(threads=threads, seed=seed)
-    model = task.build(settings)
+    strategy = make_strategy()
+    with strategy.scope():
+        model = task.build(settings)
     network = compiled(model)
 
     def examine(chosen: Sequence[Case]) -> list[Detected]:
@@ -140,9 +143,12 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             trial.report(epoch, summarise(examine(validation))[task.objective])
         return trial.should_stop()
 
-    trained = _train(model, training, options, settings, seed, after_epoch, checkpoints)
+    trained = _train(model, training, options, settings, seed, after_epoch, checkpoints, strategy)
     if trained.stopped and trial.stop_reason() == "walltime":
         trial.requeue()
+    if not is_chief(strategy):
+        wait_for_chief(strategy)
+        return
     detected = examine(validation)
     metrics = {**summarise(detected), "train_seconds": trained.seconds}
     trial.report(len(trained.losses), metrics[task.objective])
@@ -169,8 +175,10 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             "data": data,
             "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
             "peak_memory_mib": round(peak_memory(), 1),
+            "devices": strategy.num_replicas_in_sync,
         },
     )
+    wait_for_chief(strategy)
 
 
 def _check_options(options: argparse.Namespace, patch: Shape, multiple: int) -> None:
@@ -201,6 +209,7 @@ def _train(
     seed: int,
     after_epoch: Callable[[int, float], bool],
     checkpoints: Checkpoints,
+    strategy: Any,
 ) -> Trained:
     rng = np.random.default_rng(seed)
     sources = [patch_source(case, sigma=settings["target_sigma"]) for case in cases]
@@ -212,13 +221,14 @@ def _train(
         return augment(rng, *drawn, settings["augmentation"])
 
     batch_size = settings["batch_size"]
-    optimizer = make_optimizer(
-        settings["optimizer"],
-        learning_rate=settings["learning_rate"],
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
-        steps=options.epochs * math.ceil(options.patches / batch_size),
-    )
+    with strategy.scope():
+        optimizer = make_optimizer(
+            settings["optimizer"],
+            learning_rate=settings["learning_rate"],
+            momentum=settings["momentum"],
+            weight_decay=settings["weight_decay"],
+            steps=options.epochs * math.ceil(options.patches / batch_size),
+        )
     return train(
         model,
         optimizer=optimizer,
@@ -229,4 +239,5 @@ def _train(
         after_epoch=after_epoch,
         checkpoints=checkpoints,
         generators={"data": rng},
+        strategy=strategy,
     )

@@ -105,3 +105,45 @@ def test_every_sample_is_one_devices(count: int, among: int, sizes: list[int]) -
     shares = [range(count)[share(count, index, among)] for index in range(among)]
     assert [len(each) for each in shares] == sizes
     assert [sample for each in shares for sample in each] == list(range(count))
+
+
+def test_a_trial_of_two_processes_has_one_result_which_the_first_one_writes(phantoms: Path, tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("127.0.0.1\n127.0.0.1\n")
+    both = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "workloads",
+                "aneurysm",
+                "--data",
+                str(phantoms),
+                "--epochs",
+                "2",
+                "--patches",
+                "20",
+            ],
+            env={
+                "PATH": "/usr/bin:/bin",
+                "CUDA_VISIBLE_DEVICES": "",
+                "PBS_NODEFILE": str(tmp_path / "nodes"),
+                "PMI_SIZE": "2",
+                "PMI_RANK": str(rank),
+                "SURVEY_TAG": tmp_path.name,
+                "SURVEY_RESULT": str(tmp_path / f"result-{rank}.json"),
+                "SURVEY_ARTIFACTS": str(tmp_path / f"artifacts-{rank}"),
+            },
+            cwd=PROGRAM.parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    result = json.loads((tmp_path / "result-0.json").read_text())
+    assert result["info"]["devices"] == 2
+    assert 0 <= result["metrics"]["pauc"] <= 1
+    assert not (tmp_path / "result-1.json").exists()
+    assert not (tmp_path / "artifacts-1").exists()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workloads.training.nodes import tensorflow_config
 
-__all__ = ["agreed", "is_chief", "make_strategy", "share", "shared", "total"]
+__all__ = ["agreed", "is_chief", "make_strategy", "share", "shared", "total", "wait_for_chief"]
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -103,3 +103,8 @@ def agreed(strategy: Any, answer: bool) -> bool:
     mine = tf.constant(float(answer and is_chief(strategy)))
     said = strategy.experimental_distribute_values_from_function(lambda _context: mine)
     return bool(strategy.reduce("SUM", said, axis=None) > 0)
+
+
+def wait_for_chief(strategy: Any) -> None:
+    """Wait until the chief has come here too: TensorFlow ends the others where one of several processes is gone."""
+    agreed(strategy, answer=True)
