@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from workloads.data.augmentation import augment
-from workloads.data.dataset import load_case, open_dataset, read_split
+from workloads.data.dataset import load_case, open_dataset
 from workloads.data.patches import draw_patches, patch_source
+from workloads.data.splits import read_split
 from workloads.losses import detection_loss
 from workloads.parameters import resolve
 from workloads.tasks import aneurysm, metastasis

@@ -56,7 +56,7 @@ def detect(
     """Apply a network to cases; ``smoothing`` in mm, the rest as in `predict_volume` and `match`."""
     found = []
     for case in cases:
-        field = predict_volume(logits, case.image.array, window=window, multiple=multiple)
+        field = predict_volume(logits, case.image.array, window=window, multiple=multiple)[..., 0]
         probability = special.expit(field.astype(np.float64))
         candidates = tuple(find_candidates(probability, case.image.spacing, smoothing=smoothing))
         detections = match(case.name, candidates, case.lesion, case.image.spacing, matching)

@@ -8,30 +8,28 @@ A task says which network, which hyperparameters, and up to how many false posit
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from orchestrator import trial
+from workloads import patch_trial
 from workloads.data.augmentation import augment
-from workloads.data.dataset import Case, checksum, load_case, open_dataset, read_split
-from workloads.data.patches import Shape, check_patch, draw_patches, patch_source
+from workloads.data.dataset import Case
+from workloads.data.patches import draw_patches, patch_source
 from workloads.detection import Detected, detect, summarise, write_artifacts
 from workloads.errors import WorkloadError
 from workloads.losses import detection_loss
 from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
 from workloads.parameters import Parameter, resolve
-from workloads.training.checkpoint import Checkpoints
 from workloads.training.devices import is_chief, make_strategy, wait_for_chief
 from workloads.training.inference import compiled
-from workloads.training.loop import Trained, make_optimizer, train
-from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
+from workloads.training.loop import Arrays
+from workloads.training.setup import import_tensorflow, prepare
 
 __all__ = ["DetectionTask", "add_arguments", "run"]
 
@@ -68,23 +66,9 @@ class DetectionTask:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a detector's trial may have."""
-    parser.add_argument("--data", type=Path, required=True, help="folder with dataset.json, imagesTr, labelsTr")
-    parser.add_argument("--split", type=Path, help="split file (default: splits.json of the data folder)")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--patches", type=int, default=96, help="patches of one epoch (default: %(default)s)")
-    parser.add_argument("--patch", type=int, nargs=3, default=(12, 12, 12), metavar="N", help="voxels, even numbers")
-    parser.add_argument(
-        "--spacing", type=float, nargs=3, metavar="MM", help="resample to this (default: as the files are)"
-    )
-    parser.add_argument("--window", type=int, default=64, help="longest side computed at once (default: %(default)s)")
+    patch_trial.add_arguments(parser, epochs=6, patches=96, patch=(12, 12, 12))
     parser.add_argument("--match", choices=[rule.value for rule in MatchRule], default="inside", help="what is a hit")
     parser.add_argument("--match-length", type=float, default=0.0, metavar="MM", help="tolerance or radius of --match")
-    parser.add_argument("--report-every", type=int, default=3, metavar="EPOCHS", help="validate after so many epochs")
-    parser.add_argument("--test", action="store_true", help="evaluate the test cases too: for the final choice alone")
-    parser.add_argument("--no-predictions", action="store_true", help="write no probability maps")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, else 1)")
-    parser.add_argument("--seed", type=int, help="default: the trial's seed, else 0")
-    parser.add_argument("--out", type=Path, help="folder of the artifacts (default: the trial's)")
 
 
 def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, Any]) -> None:
@@ -100,26 +84,15 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
     """
     params = resolve(task.parameters, given)
     settings = {**task.fixed, **params}
-    patch: Shape = tuple(options.patch)
-    _check_options(options, patch, task.multiple)
+    patch_trial.check_options(options, task.multiple)
+    if options.match == MatchRule.CENTRE and options.match_length <= 0:
+        raise WorkloadError("--match centre needs a radius in mm", hint="as in --match centre --match-length 3")
     threads = prepare(options.threads)
-    seed = next(value for value in (options.seed, trial.seed(), 0) if value is not None) % 2**32
-    dataset = open_dataset(options.data)
-    split = read_split(options.split or options.data / "splits.json", dataset)
-    spacing = tuple(options.spacing) if options.spacing else None
-    names = split.train + split.validation + (split.test if options.test else ())
-    cases = {name: load_case(dataset, name, spacing=spacing) for name in names}
-    training = [cases[name] for name in split.train]
-    validation = [cases[name] for name in split.validation]
-    check_patch(training, patch)
-    _check_lesions({"train": training, "validation": validation})
+    seed = patch_trial.seed_of(options)
+    data = patch_trial.read_data(options)
+    _check_lesions({"train": data.training, "validation": data.validation})
     if options.test:
-        _check_lesions({"test": [cases[name] for name in split.test]})
-
-    data = checksum(dataset, names)
-    what = {"params": params, "seed": seed, "data": data, "split": [split.train, split.validation]}
-    what |= {"epochs": options.epochs, "patches": options.patches, "patch": patch, "spacing": spacing}
-    checkpoints = Checkpoints(what)
+        _check_lesions({"test": data.test})
 
     matching = Matching(rule=MatchRule(options.match), length=options.match_length)
     import_tensorflow(threads=threads, seed=seed)
@@ -138,24 +111,28 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             multiple=task.multiple,
         )
 
-    def after_epoch(epoch: int, _loss: float) -> bool:
-        if epoch % options.report_every == 0 and epoch < options.epochs:
-            trial.report(epoch, summarise(examine(validation))[task.objective])
-        return trial.should_stop()
-
-    trained = _train(model, training, options, settings, seed, after_epoch, checkpoints, strategy)
-    if trained.stopped and trial.stop_reason() == "walltime":
-        trial.requeue()
+    trained = patch_trial.train_on_patches(
+        model,
+        data,
+        options,
+        settings,
+        params=params,
+        seed=seed,
+        loss=detection_loss(positive_weight=settings["positive_weight"], dice_weight=settings["dice_weight"]),
+        draw=_drawing(data.training, options, settings),
+        measure=lambda: summarise(examine(data.validation))[task.objective],
+        strategy=strategy,
+    )
     if not is_chief(strategy):
         wait_for_chief(strategy)
         return
-    detected = examine(validation)
+    detected = examine(data.validation)
     metrics = {**summarise(detected), "train_seconds": trained.seconds}
     trial.report(len(trained.losses), metrics[task.objective])
     out = options.out or Path(trial.artifacts_dir())
     write_artifacts(out, detected, predictions=not options.no_predictions)
     if options.test:
-        tested = examine([cases[name] for name in split.test])
+        tested = examine(data.test)
         metrics.update({f"test_{name}": value for name, value in summarise(tested).items()})
         write_artifacts(out / "test", tested, predictions=not options.no_predictions)
     model.save(out / "model.keras")
@@ -166,31 +143,10 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             "matching": matching.describe(),
             "normalisation": NORMALISATION,
             f"{task.objective}_interval": asdict(interval),
-            "diverged": trained.diverged,
-            "stopped": trained.stopped,
-            "losses": [round(value, 5) for value in trained.losses if np.isfinite(value)],
-            "seed": seed,
-            "params": params,
-            "cases": {"train": len(training), "validation": len(validation), "test": len(split.test)},
-            "data": data,
-            "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
-            "peak_memory_mib": round(peak_memory(), 1),
-            "devices": strategy.num_replicas_in_sync,
+            **patch_trial.record(data, trained, params=params, seed=seed, strategy=strategy),
         },
     )
     wait_for_chief(strategy)
-
-
-def _check_options(options: argparse.Namespace, patch: Shape, multiple: int) -> None:
-    for name in ("epochs", "patches", "window", "report_every"):
-        if getattr(options, name) < 1:
-            raise WorkloadError(f"--{name.replace('_', '-')} must be at least 1")
-    if any(side < multiple or side % multiple for side in (*patch, options.window)):
-        raise WorkloadError(f"--patch and --window must be multiples of {multiple}, not {patch}, {options.window}")
-    if options.match == MatchRule.CENTRE and options.match_length <= 0:
-        raise WorkloadError("--match centre needs a radius in mm", hint="as in --match centre --match-length 3")
-    if options.spacing and min(options.spacing) <= 0:
-        raise WorkloadError("--spacing must be positive")
 
 
 def _check_lesions(parts: Mapping[str, Sequence[Case]]) -> None:
@@ -201,43 +157,14 @@ def _check_lesions(parts: Mapping[str, Sequence[Case]]) -> None:
             )
 
 
-def _train(
-    model: Any,
-    cases: Sequence[Case],
-    options: argparse.Namespace,
-    settings: Mapping[str, Any],
-    seed: int,
-    after_epoch: Callable[[int, float], bool],
-    checkpoints: Checkpoints,
-    strategy: Any,
-) -> Trained:
-    rng = np.random.default_rng(seed)
+def _drawing(
+    cases: Sequence[Case], options: argparse.Namespace, settings: Mapping[str, Any]
+) -> Callable[[np.random.Generator], Arrays]:
     sources = [patch_source(case, sigma=settings["target_sigma"]) for case in cases]
-    shape: Shape = tuple(options.patch)
-    fraction = settings["lesion_fraction"]
+    shape, fraction = patch_trial.patch_shape(options), settings["lesion_fraction"]
 
-    def epoch_data(_epoch: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def draw(rng: np.random.Generator) -> Arrays:
         drawn = draw_patches(rng, sources, shape=shape, count=options.patches, lesion_fraction=fraction)
         return augment(rng, *drawn, settings["augmentation"])
 
-    batch_size = settings["batch_size"]
-    with strategy.scope():
-        optimizer = make_optimizer(
-            settings["optimizer"],
-            learning_rate=settings["learning_rate"],
-            momentum=settings["momentum"],
-            weight_decay=settings["weight_decay"],
-            steps=options.epochs * math.ceil(options.patches / batch_size),
-        )
-    return train(
-        model,
-        optimizer=optimizer,
-        loss=detection_loss(positive_weight=settings["positive_weight"], dice_weight=settings["dice_weight"]),
-        epoch_data=epoch_data,
-        epochs=options.epochs,
-        batch_size=batch_size,
-        after_epoch=after_epoch,
-        checkpoints=checkpoints,
-        generators={"data": rng},
-        strategy=strategy,
-    )
+    return draw

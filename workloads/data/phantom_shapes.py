@@ -16,6 +16,7 @@ __all__ = [
     "PhantomCase",
     "ellipsoid_distance",
     "filled",
+    "place_in_patient",
     "scan",
     "tube_distance",
     "unit",
@@ -143,10 +144,13 @@ def _bias_field(rng: np.random.Generator, grid: Array, extent: Array) -> Array:
     return np.asarray(np.exp(place @ rng.normal(0.0, 0.25, 3) + rng.normal(0.0, 0.25) * np.sum(place**2, axis=1)))
 
 
-def _oblique_affine(rng: np.random.Generator, spacing: tuple[float, float, float]) -> Array:
-    """An oblique block somewhere in the head; half of the cases have their first two axes flipped (LPS)."""
-    tilt, turn = rng.uniform(-0.2, 0.2, 2)
-    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+def place_in_patient(rng: np.random.Generator, spacing: tuple[float, float, float], *, tilt: float = 0.2) -> Array:
+    """Affine of a block somewhere in the patient, turned by up to ``tilt`` about two axes.
+
+    Half of the cases have their first two axes flipped (LPS).
+    """
+    first, turn = rng.uniform(-tilt, tilt, 2)
+    about_x = np.array([[1, 0, 0], [0, np.cos(first), -np.sin(first)], [0, np.sin(first), np.cos(first)]])
     about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
     flip = np.diag([-1.0, -1.0, 1.0]) if rng.random() < 0.5 else np.eye(3)
     affine = np.eye(4)
@@ -178,5 +182,5 @@ def scan(
     return PhantomCase(
         image=np.clip(gain * noisy, 0, 32767).astype(np.int16).reshape(shape),
         label=label.astype(np.uint8).reshape(shape),
-        affine=_oblique_affine(rng, spacing),
+        affine=place_in_patient(rng, spacing),
     )

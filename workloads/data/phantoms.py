@@ -63,7 +63,7 @@ def write_dataset(
     *,
     name: str,
     channel: str,
-    lesion: str,
+    labels: Mapping[str, int],
     sizes: Mapping[str, int],
     normal_fraction: float,
     seed: int,
@@ -107,7 +107,7 @@ def write_dataset(
         "name": name,
         "description": f"synthetic: made by a program, seed {seed}",
         "channel_names": {"0": channel},
-        "labels": {"background": 0, lesion: 1},
+        "labels": dict(labels),
         "numTraining": number,
         "file_ending": ".nii.gz",
     }
@@ -116,16 +116,18 @@ def write_dataset(
     return [case for part in split.values() for case in part]
 
 
-def add_arguments(parser: argparse.ArgumentParser, phantom: _Phantom) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, phantom: _Phantom, *, train: int = 48, validation: int = 48, test: int = 24
+) -> None:
     """Say what the command line of phantoms with lesions may have; defaults from ``phantom``."""
-    parser.add_argument("--train", type=int, default=48, help="training cases (default: %(default)s)")
-    parser.add_argument("--validation", type=int, default=48, help="validation cases (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=24, help="test cases (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=train, help="training cases (default: %(default)s)")
+    parser.add_argument("--validation", type=int, default=validation, help="validation cases (default: %(default)s)")
+    parser.add_argument("--test", type=int, default=test, help="test cases (default: %(default)s)")
     parser.add_argument(
         "--normal-fraction", type=float, default=0.25, help="cases without a lesion (default: %(default)s)"
     )
     parser.add_argument("--shape", type=int, nargs=3, default=phantom.shape, metavar="N", help="voxels")
-    parser.add_argument("--noise", type=float, default=phantom.noise, help="vessels are 1 (default: %(default)s)")
+    parser.add_argument("--noise", type=float, default=phantom.noise, help="its deviation (default: %(default)s)")
     parser.add_argument("--confounders", type=float, default=phantom.confounders, help="mean number of each kind")
 
 
@@ -136,7 +138,7 @@ def make_dataset(
     *,
     name: str,
     channel: str,
-    lesion: str,
+    labels: Mapping[str, int],
     further: float = 0.25,
     most: int = 2,
 ) -> None:
@@ -160,7 +162,7 @@ def make_dataset(
             options.out,
             name=name,
             channel=channel,
-            lesion=lesion,
+            labels=labels,
             sizes={"train": options.train, "validation": options.validation, "test": options.test},
             normal_fraction=options.normal_fraction,
             seed=options.seed,

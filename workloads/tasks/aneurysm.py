@@ -57,4 +57,6 @@ def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_phantoms(options: argparse.Namespace) -> None:
     """Write a data set of phantoms to ``options.out``."""
-    phantoms.make_dataset(options, VesselPhantom(), make_case, name="vessels", channel="MRA", lesion="aneurysm")
+    phantoms.make_dataset(
+        options, VesselPhantom(), make_case, name="vessels", channel="MRA", labels={"background": 0, "aneurysm": 1}
+    )

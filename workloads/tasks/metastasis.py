@@ -87,5 +87,12 @@ def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:
 def make_phantoms(options: argparse.Namespace) -> None:
     """Write a data set of phantoms to ``options.out``; half of the patients with one metastasis have another."""
     phantoms.make_dataset(
-        options, BrainPhantom(), make_case, name="brain", channel="T1c", lesion="metastasis", further=0.5, most=4
+        options,
+        BrainPhantom(),
+        make_case,
+        name="brain",
+        channel="T1c",
+        labels={"background": 0, "metastasis": 1},
+        further=0.5,
+        most=4,
     )
