@@ -66,7 +66,9 @@ def retry(
     for old, new in pairs:
         typer.echo(f"trial {old} is asked for again, as trial {new}")
     if pairs and (record := read_study(folder.root)).state == "done":
-        message(f"it does not run as long as a limit of the study is reached ({record.message}): raise it in study.yaml")
+        message(
+            f"it does not run as long as a limit of the study is reached ({record.message}): raise it in study.yaml"
+        )
     typer.echo(
         f"`survey run {found.name}` runs {'them' if len(pairs) > 1 else 'it'}" if pairs else "no trial has failed"
     )
