@@ -1,6 +1,6 @@
 """What a training step costs beside the plainest Keras `fit` of the same net and batch, and what its input costs.
 
-    python benchmarks/training.py [--tasks aneurysm metastasis] [--rounds 7]
+    python benchmarks/training.py [--tasks aneurysm covid-2d covid-3d metastasis] [--rounds 7]
 
 Rounds of both alternate in one process; the figures are medians of ratios within a round. The input pipeline is
 timed alone: the batches it makes a second, over those that the step takes.
@@ -13,24 +13,26 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workloads.data.augmentation import augment
-from workloads.data.dataset import load_case, open_dataset
+from workloads.data.dataset import Case, load_case, open_dataset
 from workloads.data.patches import draw_patches, patch_source
 from workloads.data.splits import read_split
 from workloads.losses import detection_loss
 from workloads.parameters import resolve
-from workloads.tasks import aneurysm, metastasis
+from workloads.segmentation_trial import SegmentationTask, drawing, loss_of
+from workloads.tasks import aneurysm, covid_2d, covid_3d, metastasis
 from workloads.training.loop import make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare
 
-TASKS = {"aneurysm": aneurysm, "metastasis": metastasis}
-PATCHES, PATCH = 96, (12, 12, 12)
+TASKS = {"aneurysm": aneurysm, "covid-2d": covid_2d, "covid-3d": covid_3d, "metastasis": metastasis}
+PATCHES, PATCH = 96, (12, 12, 12)  # the patch of a detector
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -38,6 +40,34 @@ def seconds(work: Callable[[], object]) -> float:
     begun = time.process_time()
     work()
     return time.process_time() - begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a task trains: its network, the loss of that, and the patches of an epoch."""
+
+    build: Callable[[], Any]
+    loss: Callable[[Any], Callable[[Any, Any], Any]]
+    draw: Callable[[np.random.Generator], tuple[Any, Any]]
+
+
+def work_of(task: Any, settings: dict[str, Any], cases: Sequence[Case], classes: int) -> Work:
+    """The work of a detector or a segmenter."""
+    if isinstance(task, SegmentationTask):
+        options = argparse.Namespace(patch=task.patch, patches=PATCHES)
+        return Work(
+            build=lambda: task.build(settings, classes),
+            loss=lambda model: loss_of(settings, model, classes),
+            draw=drawing(cases, options, settings, classes),
+        )
+    sources = [patch_source(case, sigma=settings["target_sigma"]) for case in cases]
+
+    def draw(rng: np.random.Generator) -> tuple[Any, Any]:
+        drawn = draw_patches(rng, sources, shape=PATCH, count=PATCHES, lesion_fraction=settings["lesion_fraction"])
+        return augment(rng, *drawn, settings["augmentation"])
+
+    weights = {name: settings[name] for name in ("positive_weight", "dice_weight")}
+    return Work(build=lambda: task.build(settings), loss=lambda _model: detection_loss(**weights), draw=draw)
 
 
 def measure(name: str, rounds: int, folder: Path) -> dict[str, Any]:
@@ -53,28 +83,23 @@ def measure(name: str, rounds: int, folder: Path) -> dict[str, Any]:
     module.make_phantoms(options)
     dataset = open_dataset(options.out)
     cases = [load_case(dataset, each, spacing=None) for each in read_split(options.out / "splits.json", dataset).train]
-    sources = [patch_source(case, sigma=settings["target_sigma"]) for case in cases]
+    work = work_of(module.TASK, settings, cases, len(dataset.labels))
     rng = np.random.default_rng(0)
-
-    def draw() -> tuple[Any, Any]:
-        drawn = draw_patches(rng, sources, shape=PATCH, count=PATCHES, lesion_fraction=settings["lesion_fraction"])
-        return augment(rng, *drawn, settings["augmentation"])
-
-    images, targets = draw()
+    images, targets = work.draw(rng)
     batch = settings["batch_size"]
 
     def made() -> tuple[Any, Any, Any]:
         keras.utils.set_random_seed(1)
         named = {key: settings[key] for key in ("learning_rate", "momentum", "weight_decay")}
-        loss = detection_loss(positive_weight=settings["positive_weight"], dice_weight=settings["dice_weight"])
-        return module.TASK.build(settings), make_optimizer(settings["optimizer"], steps=10_000, **named), loss
+        model = work.build()
+        return model, make_optimizer(settings["optimizer"], steps=10_000, **named), work.loss(model)
 
     times: dict[str, list[float]] = {"ours": [], "fit": [], "input": []}
     marks: list[float] = []
 
     def after_epoch(_epoch: int, _loss: float) -> bool:
         marks.append(time.process_time())
-        times["input"].append(seconds(draw))
+        times["input"].append(seconds(lambda: work.draw(rng)))
         fitted.append(seconds(lambda: plain.fit(images, targets, batch_size=batch, epochs=1, verbose=0)))
         marks.append(time.process_time())
         return False

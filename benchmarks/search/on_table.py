@@ -16,7 +16,7 @@ from pathlib import Path
 
 from page import fill
 from protocol import one_thread
-from table_report import figures, report
+from table_report import BASELINE, figures, report
 from table_searches import SAMPLERS, Searches, Setting, begun_with, load
 
 from orchestrator.config.study import Study
@@ -71,8 +71,8 @@ def main() -> None:
     except (SurveyError, ValueError) as error:
         hint = getattr(error, "hint", "")
         parser.error(f"{error}; {hint}" if hint else str(error))
-    if not done:
-        parser.error(f"{path}: holds no search yet; leave --draw-only out")
+    if not any(name == BASELINE for name, _, _ in done):
+        parser.error(f"{path}: has no random search to compare with; run with --samplers {BASELINE}")
     goal = Study.load(study).targets[0]
     fit = f"{searches.about['rows']} trainings, interpolated with a rank correlation of {searches.fit:.2f}"
     text = f"{tables[0].name}: {fit}.\n\n{report(done, goal.metric, goal.direction, published=PUBLISHED)}"

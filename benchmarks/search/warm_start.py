@@ -1,6 +1,6 @@
 """Does an earlier study help, and does an unrelated one harm? Regret after 15 trials, warm over cold, on paired seeds.
 
-    python benchmarks/search/warm_start.py --seeds 10 --figure warm-start.svg      # the tables in docs/warm-start.md
+    python benchmarks/search/warm_start.py --seeds 10 --figure warm-start.svg      # the table in docs/warm-start.md
     python benchmarks/search/warm_start.py --seeds 10 --draw-only
 
 Each source is a search of 40 trials by Optuna's ``TPESampler()`` on another problem than the one that is solved: a related one
@@ -305,6 +305,9 @@ def figure(done: Mapping[Key, Mapping[str, Any]], workers: Sequence[int], path: 
         axis.set_title(title)
         axis.set_xlabel("trials ended")
         axis.set_yscale("log")
+        ticks = [0.1, 0.2, 0.3, 0.5, 1.0, 2.0]
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("regret / that of a median random trial")
     axes[1].legend(fontsize=8)
@@ -318,7 +321,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="how many")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--problems", nargs="+", help="some only", choices=[*ALL])
-    parser.add_argument("--out", type=Path, default=Path("warm-start.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("warm-start.jsonl"), help="JSON lines")
     parser.add_argument("--draw-only", action="store_true", help="tables and figure of what is there already")
     parser.add_argument("--figure", type=Path, help="write the figure there (.svg or .png)")
     given = parser.parse_args()

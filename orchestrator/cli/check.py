@@ -59,13 +59,18 @@ def _unchecked(found: Forecast) -> list[str]:
 
 
 def _facts(found: Forecast) -> dict[str, Any]:
-    notes = {"refused": found.refusals, "unchecked": _unchecked(found), "warnings": found.warnings}
+    notes = {
+        "notes": found.notes,
+        "refused": found.refusals,
+        "unchecked": _unchecked(found),
+        "warnings": found.warnings,
+    }
     return {"script": found.script, "cost": dataclasses.asdict(found.cost), **notes}
 
 
 def _show(found: Forecast) -> None:
     typer.echo(found.script)
-    for line in (found.headline, str(found.cost)):
+    for line in (found.headline, str(found.cost), *found.notes):
         typer.echo(line, err=True)
     for word, lines in (("warning", found.warnings), ("not checked", _unchecked(found))):
         for line in lines:

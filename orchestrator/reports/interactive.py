@@ -26,11 +26,11 @@ def plotly_js() -> str | None:
 
 
 def figures(record: StudyRecord) -> dict[str, Any]:
-    """Make plotly's data for ``history`` and ``parallel``, where the study has something to show.
+    """Make plotly's data for ``history``, ``parallel`` and ``pareto``, where the study has something to show.
 
     Colours are names of the page's variables, which the page's script puts in.
     """
-    found = {"history": _history(record), "parallel": _parallel(record)}
+    found = {"history": _history(record), "parallel": _parallel(record), "pareto": _pareto(record)}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
@@ -110,7 +110,10 @@ def _parallel(record: StudyRecord) -> dict[str, Any] | None:
         )
     values = [trial.values[0] for trial in trials if trial.values]
     shown = value_range(values, record.directions[0]) or (0.0, 1.0)
-    dimensions.append({"label": _plain(record.objectives[0]), "values": values})
+    dimensions += [
+        {"label": _plain(name), "values": [trial.values[place] for trial in trials if trial.values]}
+        for place, name in enumerate(record.objectives)
+    ]
     return {
         "data": [
             {
@@ -131,6 +134,40 @@ def _parallel(record: StudyRecord) -> dict[str, Any] | None:
     }
 
 
+def _pareto(record: StudyRecord) -> dict[str, Any] | None:
+    """Trials by two objectives; more of them are drawn in pairs, in a plain figure."""
+    trials = [trial for trial in record.complete if trial.values]
+    if len(record.objectives) != 2 or not trials:
+        return None
+    on = {trial.number for trial in record.front()}
+    groups = (
+        ("dominated", "--c0", "circle", [each for each in trials if each.feasible and each.number not in on]),
+        ("breaks a constraint", "--muted", "x-thin-open", [each for each in trials if not each.feasible]),
+        ("on the front", "--c1", "diamond", record.front()),
+    )
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [trial.values[0] for trial in chosen if trial.values],
+                "y": [trial.values[1] for trial in chosen if trial.values],
+                "text": [_hover(trial) for trial in chosen],
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": {"color": colour, "size": 7, "symbol": symbol},
+            }
+            for name, colour, symbol, chosen in groups
+            if chosen
+        ],
+        "layout": {
+            "height": 400,
+            "xaxis": {"title": {"text": _plain(f"{record.objectives[0]} ({record.directions[0]})")}},
+            "yaxis": {"title": {"text": _plain(f"{record.objectives[1]} ({record.directions[1]})")}},
+        },
+    }
+
+
 def _window(trials: list[TrialRecord], record: StudyRecord) -> dict[str, Any]:
     shown = value_range([trial.values[0] for trial in trials if trial.values], record.directions[0])
     if shown is None or shown[0] == shown[1]:
@@ -147,7 +184,8 @@ def _symbol(trial: TrialRecord) -> str:
 
 def _hover(trial: TrialRecord) -> str:
     pruned = " (pruned)" if trial.state == "pruned" else "" if trial.feasible else " (breaks a constraint)"
-    value = f"trial {trial.number}{pruned}: {trial.values[0]:.6g}" if trial.values else f"trial {trial.number}"
+    values = ", ".join(f"{value:.6g}" for value in trial.values or ())
+    value = f"trial {trial.number}{pruned}: {values}" if trial.values else f"trial {trial.number}"
     shown = [f"{name} = {label(setting)}" for name, setting in trial.params.items()]
     return "<br>".join(_plain(line) for line in (value, *shown))
 

@@ -164,9 +164,10 @@ class BOSampler(BaseSampler):
         X = encoding.features(history.Z, history.active)
         failed = ~np.isfinite(history.y)
         y = self._standardise(np.where(failed, np.inf, history.y))
+        noise = _noise(history, y)
 
         def fitted_to(outputs: Array, *, rescale: bool = False) -> Fitted:
-            return fit(X, outputs, failed, encoding, models=self.models, seed=self.seed, rescale=rescale)
+            return fit(X, outputs, failed, encoding, models=self.models, seed=self.seed, rescale=rescale, noise=noise)
 
         mean = None
         if transfer is not None:
@@ -224,6 +225,19 @@ def _number(name: str, value: Any, low: float, high: float = math.inf, *, whole:
         range_ = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
         raise UsageError(f"sampler bo: {name} is {kind} {range_}, not {value!r}")
     return value
+
+
+def _noise(history: History, outputs: Array) -> float | None:
+    """Variance of the noise of standardised ``outputs``, where the trials know that of their values."""
+    seen = np.flatnonzero(np.isfinite(history.y))
+    if history.variance is None or len(seen) < 2:
+        return None
+    # Good values are never cut: what lies between the best two tells the scale.
+    order = seen[np.argsort(history.y[seen], kind="stable")]
+    apart = history.y[order] - history.y[order[0]]
+    second = order[int(np.argmax(apart > 0.0))]
+    between = history.y[second] - history.y[order[0]]
+    return history.variance * float((outputs[second] - outputs[order[0]]) / between) ** 2 if between > 0.0 else None
 
 
 def standardised(y: Sequence[float] | Array, clip: float) -> Array:

@@ -53,7 +53,15 @@ _keeping = threading.Lock()
 
 
 def fit(
-    X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, seed: int, rescale: bool = False
+    X: Array,
+    y: Array,
+    failed: Mask,
+    encoding: Encoding,
+    *,
+    models: int,
+    seed: int,
+    rescale: bool = False,
+    noise: float | None = None,
 ) -> Fitted:
     """Fit hyperparameters, or find those of an earlier fit to the same history.
 
@@ -69,10 +77,13 @@ def fit(
         The study's seed.
     rescale : bool
         Look for the scale that the outputs are best seen on, too.
+    noise : float, optional
+        Variance of the outputs' noise, where something is known of it.
     """
     numbers = np.array([models, rescale, seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+    known = np.array([] if noise is None else [noise])
     digest = hashlib.blake2b(digest_size=16)
-    for part in [X, y, failed, encoding.group, numbers]:
+    for part in [X, y, failed, encoding.group, numbers, *([known] if len(known) else [])]:
         digest.update(str(part.shape).encode() + part.tobytes())
     key = digest.digest()
     with _keeping:
@@ -80,7 +91,7 @@ def fit(
             _kept.move_to_end(key)
             return _kept[key]
     rng = np.random.default_rng(int.from_bytes(key, "little"))
-    thetas, outputs = _hyperparameters(X, y, encoding, models, rng, rescale=rescale)
+    thetas, outputs = _hyperparameters(X, y, encoding, models, rng, rescale=rescale, noise=noise)
     failures = None
     if failed.any():
         failures = _hyperparameters(X, failed - failed.mean(), encoding, 1, rng, rescale=False)[0][0]
@@ -93,7 +104,14 @@ def fit(
 
 
 def _hyperparameters(
-    X: Array, y: Array, encoding: Encoding, count: int, rng: np.random.Generator, *, rescale: bool
+    X: Array,
+    y: Array,
+    encoding: Encoding,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    rescale: bool,
+    noise: float | None = None,
 ) -> tuple[Array, Array]:
     """One most probable vector, or several draws, and the outputs on the best of their scales.
 
@@ -106,7 +124,9 @@ def _hyperparameters(
     fitted = []
     for scale in scales(y) if rescale else scales(y)[:1]:
         part = scale.lent(rows)
-        evidence = Evidence(X[rows], part.outputs, encoding.group, Prior.of(len(encoding)))
+        # What is known of the noise is known of the outputs as they are.
+        prior = Prior.of(len(encoding), None if scale.doubt else noise)
+        evidence = Evidence(X[rows], part.outputs, encoding.group, prior)
         top = evidence.fit(evaluations=25)
         fitted.append((part.merit(evidence.left_out(top)) if rescale else 0.0, scale.outputs, evidence, top))
     _, outputs, evidence, top = max(fitted, key=lambda each: each[0])

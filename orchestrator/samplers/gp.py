@@ -53,11 +53,19 @@ class Prior:
     deviation: Array
 
     @classmethod
-    def of(cls, parameters: int) -> Prior:
-        """Build the prior for a space of that many parameters."""
+    def of(cls, parameters: int, noise: float | None = None) -> Prior:
+        """Build the prior for a space of that many parameters.
+
+        Parameters
+        ----------
+        noise : float, optional
+            Variance of the outputs' noise where something is known of it. It is not taken at its word: runs that
+            share seeds vary more than the differences between their means.
+        """
         length = math.sqrt(2.0) + 0.5 * math.log(parameters) - 2.2
+        level = -7.0 if noise is None else math.log(min(max(noise, 1e-6), 1.0))
         return cls(
-            np.concatenate([np.full(parameters, length), [0.0, -7.0, -1.2]]),
+            np.concatenate([np.full(parameters, length), [0.0, level, -1.2]]),
             np.concatenate([np.full(parameters, 0.9), [1.0, 2.0, 1.0]]),
         )
 

@@ -46,6 +46,9 @@ class History:
     y : ndarray, shape (ended,)
         Values, the lower the better whatever the study's direction; nan where the trial failed or violates a
         constraint. A pruned trial counts as no better than the median of the complete ones.
+    variance : float or None
+        Of a value, which is a mean over several runs: the mean of what the trials' own runs say of it. None where
+        they have one run each.
     pending, pending_active : ndarray, shape (running, parameters)
     taken : ndarray, shape (points, parameters)
         Coordinates of all of them, also of those that `thin` leaves out.
@@ -62,6 +65,8 @@ class History:
         self.Z, self.active = encoding.read([seen.params for seen in ended])
         self.pending, self.pending_active = encoding.read([seen.params for seen in pending])
         self.taken = np.concatenate([self.Z, self.pending])
+        told = [seen.user_attrs["variance"][0] for seen in ended if seen.user_attrs.get("variance")]
+        self.variance = float(np.mean(told)) if told else None
         self.y = np.array([math.nan if seen.value is None else sign * seen.value for seen in ended])
         violated = np.array([any(amount > 0.0 for amount in seen.constraints.values()) for seen in ended], dtype=bool)
         self.y[~np.isfinite(self.y) | violated] = math.nan

@@ -30,6 +30,7 @@ from optuna.trial import TrialState
 from scipy.linalg import lapack
 from scipy.special import expit
 
+from orchestrator.errors import UsageError
 from orchestrator.samplers.encoding import Encoding
 from orchestrator.samplers.fitting import fit
 from orchestrator.samplers.gp import Posterior, Prior, cholesky
@@ -69,10 +70,21 @@ class Source:
     values : tuple of float
         As the new study would have been told them, the better the smaller or larger as its direction is; nan where the
         trial failed. Their unit does not matter.
+
+    Raises
+    ------
+    UsageError
+        If there is not a value for each point, or not a single finite one.
     """
 
     points: tuple[Mapping[str, Any], ...]
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.points) != len(self.values):
+            raise UsageError(f"a source of {len(self.points)} points cannot have {len(self.values)} values")
+        if not any(math.isfinite(value) for value in self.values):
+            raise UsageError("a source without a single finite value teaches nothing")
 
 
 def opens(study: Study, trial: FrozenTrial) -> bool:
@@ -106,6 +118,11 @@ class Transfer:
         What makes values better the smaller they are.
     seed : int
         The study's seed.
+
+    Raises
+    ------
+    UsageError
+        If they have no parameter in common.
     """
 
     def __init__(
@@ -119,6 +136,8 @@ class Transfer:
         self.failed = ~np.isfinite(values[kept])
         # What the source does not know of plays no part in its model.
         known = np.flatnonzero(self.active.any(axis=0))
+        if not len(known):
+            raise UsageError("the source and this study have no parameter in common")
         self.columns = np.flatnonzero(np.isin(encoding.group, known))
         own = Encoding({encoding.names[index]: encoding.distributions[index] for index in known})
         X = own.features(self.Z[:, known], self.active[:, known])

@@ -28,6 +28,7 @@ from orchestrator.store.evaluation import (
 )
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
+from orchestrator.store.readers import shared
 
 if TYPE_CHECKING:
     from orchestrator.config.evaluation import Evaluation
@@ -127,8 +128,7 @@ class EvaluationDriver:
         Paused
             Something needs a person; nothing is lost.
         """
-        make_directory(self.root)
-        with Lease.acquire(self.root, self.clock) as lease:
+        with shared(self.folder.root, self.study.readers), self._alone() as lease:
             self._refuse_another()
             fleet = study_fleet(
                 self._as_evaluated(self.study),
@@ -188,6 +188,10 @@ class EvaluationDriver:
             for task in (*slots, *others):
                 task.cancel()
             await asyncio.gather(*slots, *others, return_exceptions=True)
+
+    def _alone(self) -> Lease:
+        make_directory(self.root)
+        return Lease.acquire(self.root, self.clock)
 
     # What is run
 

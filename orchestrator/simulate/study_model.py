@@ -191,10 +191,11 @@ def _simulated_study(study: Study, way: Way, parallel: int, repeat: int, machine
 def _program(trainings: Trainings, machine: Machine, repeat: int) -> Callable[..., Run]:
     def run(order: Mapping[str, Any], params: Mapping[str, Any], attempt: int) -> Run:
         expected = trainings(params, int(order["seed"] or 0))
+        of_several = (order["run"],) if order["runs"] > 1 else ()
         seconds = (expected.seconds or 0.0) * machine.stretch
         if machine.run_time is not None:
-            seconds = machine.run_time.draw(repeat, "run", order["number"], attempt)
-        luck = random.Random(f"{repeat}-luck-{order['number']}-{attempt}")
+            seconds = machine.run_time.draw(repeat, "run", order["number"], *of_several, attempt)
+        luck = random.Random("-".join(map(str, (repeat, "luck", order["number"], *of_several, attempt))))
         if expected.metrics is None or luck.random() < machine.failures:
             return Run(duration=max(1.0, seconds * luck.random()), exit_code=1)
         return Run(duration=max(1.0, seconds), metrics=expected.metrics, progress=expected.progress)

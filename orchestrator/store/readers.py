@@ -27,7 +27,7 @@ _FILE = 0o640
 _PRIVATE_FOLDER = 0o700
 _PASSABLE = 0o711
 # Of the site's work root, which is the same folder where the driver runs on the site; and what is for the owner's eyes.
-_NOT_OF_THE_RECORD = {"trials", "lib", ".localq", "driver.log"}
+_NOT_OF_THE_RECORD = {"trials", "lib", ".localq", "driver.log", "evaluation"}
 
 _ROOT: ContextVar[Path | None] = ContextVar("root of the record that a group may read", default=None)
 

@@ -305,6 +305,8 @@ class Account:
         job = f", job {outcome.job_id or attempt.job_id}" if outcome.job_id or attempt.job_id else ""
         host = f" on {outcome.host}" if outcome.host else ""
         why = f": {outcome.reason}" if outcome.reason else ""
+        if "/" in attempt.key and INVALIDATED in attempt.notes:
+            why = ": another run of its trial has no result"
         return f"ended{when}{host}{job} as {outcome.verdict}{why}."
 
     def _why_again(self, attempts: Sequence[Attempt]) -> str:

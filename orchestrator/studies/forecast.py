@@ -19,7 +19,7 @@ from orchestrator.schedulers.base import SubmitRequest
 from orchestrator.schedulers.registry import make_scheduler
 from orchestrator.search.assignment import study_resources
 from orchestrator.search.freeze import refuse_another, refuse_elsewhere
-from orchestrator.search.layout import StudyFolder, trial_key
+from orchestrator.search.layout import StudyFolder, run_key, trial_key
 from orchestrator.search.sampling import left_out, refuse_impossible, study_grid, study_sampler
 from orchestrator.search.usage import share_of_node
 from orchestrator.search.warm_start import resolve
@@ -87,6 +87,8 @@ class Forecast:
         What `survey run` would refuse, whatever the machine.
     elsewhere : str
         Why this machine cannot be one that the site's jobs are submitted from; empty if it can.
+    notes : tuple of str
+        What the study begins with, where it begins with earlier trials.
     unchecked, warnings : tuple of str
         What cannot be known here, and what looks odd.
     """
@@ -97,6 +99,7 @@ class Forecast:
     new: bool
     refusals: tuple[str, ...]
     elsewhere: str
+    notes: tuple[str, ...]
     unchecked: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -191,8 +194,8 @@ def forecast(
         refusals=refusals,
         elsewhere=elsewhere,
         unchecked=unchecked,
-        warnings=_warm_start(study, folder, origin)
-        + (_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin)),
+        notes=_warm_start(study, folder, origin),
+        warnings=(_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin)),
     )
 
 
@@ -278,7 +281,9 @@ def _cost(trials: int, repeats: int, site: Site, placement: Placement, resources
 
 
 def _script(study: Study, site: Site, batch: BatchOptions, placement: Placement, work_root: str) -> str:
-    directories = tuple(attempt_directory(work_root, trial_key(number), 1) for number in range(placement.pack))
+    directories = tuple(
+        attempt_directory(work_root, run_key(number, 1, study.repeats), 1) for number in range(placement.pack)
+    )
     request = ScriptRequest(
         tag=f"t{trial_key(0)}-rehearse",
         directories=directories,

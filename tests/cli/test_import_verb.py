@@ -97,7 +97,7 @@ def test_check_says_what_of_the_source_does_not_match(survey: Survey, old: str, 
     write_study(tmp_path, warm_start=old)
     checked = survey("check", "study.yaml")
     assert checked.code == 0
-    assert "warm start: 3 trials of study 'old'" in checked.err
+    assert "\nwarm start: 3 trials of study 'old'" in checked.err
     assert "warm start: x: 0 .. 1 there, 0.25 .. 1 here" in checked.err
     assert "warm start: x: outside 0.25 .. 1: 1 of 4 trials are left out" in checked.err
     assert not (tmp_path / "runs").exists()

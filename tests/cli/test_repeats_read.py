@@ -57,7 +57,7 @@ def test_a_lost_trial_is_explained_by_its_runs(survey: Survey) -> None:
     said = survey("explain", "1").out.splitlines()
     assert said[0] == "Trial 1 of toy:"
     assert said[1].startswith("Run 1, attempt 1: ended")
-    assert "as cancelled" in said[1]
+    assert "as cancelled: another run of its trial has no result." in said[1]
     assert said[2].startswith("Run 2, attempt 1: ended")
     assert "as failed: the program ended with exit code 7" in said[2]
     assert "It is not run again: `retry: failed` is 0." in said[-1]

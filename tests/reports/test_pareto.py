@@ -122,6 +122,16 @@ def test_the_parallel_coordinates_have_an_axis_for_each_objective() -> None:
     assert {"pauc (rank)"} <= words(parallel_figure(study([trial(0, 1.0), trial(1, 2.0)])))
 
 
+def test_the_front_answers_to_the_mouse_where_it_has_two_objectives() -> None:
+    groups = {group["name"]: group for group in figures(TWO)["pareto"]["data"]}
+    assert {name: group["x"] for name, group in groups.items()} == {
+        "dominated": [3.0], "breaks a constraint": [0.0], "on the front": [1.0, 2.0],
+    }  # fmt: skip
+    assert groups["on the front"]["text"][1].startswith("trial 2: 2, 5<br>")
+    assert [each["label"] for each in figures(TWO)["parallel"]["data"][0]["dimensions"]] == ["x", "loss", "seconds"]
+    assert "pareto" not in figures(several(point(0, 1.0, 2.0, 3.0), count=3))
+
+
 def test_the_export_says_what_is_feasible_and_on_the_front() -> None:
     assert columns(TWO)[:6] == ("number", "state", "verdict", "feasible", "pareto", "values.loss")
     assert [(row["feasible"], row["pareto"]) for row in rows(TWO)] == [

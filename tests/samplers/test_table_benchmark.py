@@ -163,13 +163,22 @@ def test_the_tables_say_when_the_target_was_reached_and_what_is_gained_in_pairs(
     assert "Best of the trials of 3 random searches together, mean: 0.7." in text
 
 
+def test_only_repeats_that_bo_and_random_search_have_are_told_of(modules: Any) -> None:
+    found = done(bo=[[0.5], [0.6]], tpe=[[0.4], [0.5], [0.9]], random=[[0.3], [0.4], [0.9], [0.9]])
+    assert set(modules("table_report").balanced(found)) == {
+        (name, 1, repeat) for name in ("bo", "tpe", "random") for repeat in (1, 2)
+    }
+    text = modules("table_report").report(found, "score", "maximize", published=3)
+    assert "| random | 1 | 0.35 |" in text
+
+
 def test_it_is_said_where_bo_is_behind_and_where_nothing_can_be_told(modules: Any) -> None:
     found = done(
         bo=[[0.7], [0.8], [0.9]], tpe=[[0.8], [0.9], [1.0]], cmaes=[[0.6], [0.8], [1.0]], random=[[0.2], [0.3], [0.4]]
     )
     told = modules("table_report").losses(found, "maximize")
     assert told == (
-        "By its best value after all trials `bo` is behind `tpe` at N = 1 (-0.100); "
+        "In the best value after all trials `bo` is behind `tpe` at N = 1 (-0.100); "
         "it is not told apart from `cmaes` at N = 1 (+0.000)."
     )
 

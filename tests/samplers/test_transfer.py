@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import BaseTrial, TrialState
 from sampler_spaces import SPACE, mixed, quiet_study, run, valid
 
+from orchestrator.errors import UsageError
 from orchestrator.samplers import BOSampler
 from orchestrator.samplers.bo import standardised
 from orchestrator.samplers.encoding import Array, Encoding
@@ -174,3 +175,24 @@ def test_a_source_without_a_single_value_and_failed_trials_of_the_study_do_no_ha
         value = mixed(trial)
         study.tell(trial, state=TrialState.FAIL) if number < 2 else study.tell(trial, value)
     assert len(study.trials) == 6
+
+
+def test_a_source_that_teaches_nothing_is_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="a source of 1 points cannot have 2 values"):
+        Source(({"rate": 0.1},), (1.0, 2.0))
+    with pytest.raises(UsageError, match="without a single finite value"):
+        Source(({"rate": 0.1},), (math.nan,))
+    with pytest.raises(UsageError, match="no parameter in common"):
+        transfer_of(Source(({"alpha": 0.1},), (1.0,)))
+
+
+def test_every_fourth_trial_is_looked_for_without_the_source() -> None:
+    def next_of(source: Source | None, trials: int) -> dict[str, Any]:
+        study = quiet_study(sampler(None))
+        run(study, mixed, trials)
+        study.sampler = sampler(source)
+        return run(study, mixed, 1)[0]
+
+    source = source_of(mixed)
+    assert next_of(source, 10) != next_of(None, 10)
+    assert next_of(source, 11) == next_of(None, 11)

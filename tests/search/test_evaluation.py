@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
+import os
 import random
+import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -23,6 +26,7 @@ from orchestrator.simulate.flavours import FLAVOURS
 from orchestrator.simulate.programs import Run
 from orchestrator.simulate.transport import SimulatedTransport
 from orchestrator.store.evaluation import EvaluationRecord, read_evaluation
+from orchestrator.store.readers import shared
 from orchestrator.store.record import StudyRecord
 
 BEST, RUNS = 3, 2
@@ -212,5 +216,19 @@ def test_a_study_that_says_nothing_of_its_evaluation_is_told_what_to_write(tmp_p
         with pytest.raises(UsageError, match="does not say how") as refused:
             s.evaluation(study(evaluate=None))
         assert "evaluate:" in refused.value.hint
+
+    scene(tmp_path, body)
+
+
+def test_a_group_that_may_read_the_record_may_read_what_came_of_it_and_not_the_programs_files(tmp_path: Path) -> None:
+    group = grp.getgrgid(os.getgid()).gr_name
+
+    async def body(s: Scene) -> None:
+        await s.evaluation(study(readers=group)).run()
+        own = s.root / "chosen" / "evaluation" / "trials" / "mine"
+        own.mkdir(parents=True, mode=0o700)
+        with shared(s.root / "chosen", group):
+            assert stat.S_IMODE((s.root / "chosen" / "evaluation.json").stat().st_mode) == 0o640
+            assert stat.S_IMODE(own.stat().st_mode) & 0o777 == 0o700
 
     scene(tmp_path, body)

@@ -243,3 +243,14 @@ def test_of_several_objectives_the_front_keeps_its_artefacts(tmp_path: Path) -> 
         assert gone == {f"{trial.directory}/artifacts" for trial in record.complete} - on
 
     scene(tmp_path, body)
+
+
+def test_a_trial_that_breaks_a_bound_reaches_no_target_and_tries_patience(tmp_path: Path) -> None:
+    async def body(s: Scene) -> None:
+        one = {"objective": GOALS[0], "objectives": None, "constraints": [{"metric": "memory", "at_most": 1}]}
+        with pytest.raises(NothingFeasible):
+            await s.run(study(sampler="random", stop={"target": 10.0, "patience": 6}, **one))
+        record = read_study(tmp_path / "several")
+        assert record.message == "patience: 6 complete trials in a row broke a constraint"
+
+    scene(tmp_path, body)

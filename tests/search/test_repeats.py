@@ -71,8 +71,8 @@ class Scene:
 
         self.transport = SimulatedTransport(self.clock, noting, kind=kind)
 
-    async def run(self, what: Study | None = None) -> StudyRecord:
-        driver = StudyDriver(
+    def driver(self, what: Study | None = None) -> StudyDriver:
+        return StudyDriver(
             what or study(),
             self.site,
             self.root,
@@ -81,7 +81,9 @@ class Scene:
             transport=self.transport,
             on_event=self.events.append,
         )
-        return await driver.run()
+
+    async def run(self, what: Study | None = None) -> StudyRecord:
+        return await self.driver(what).run()
 
     async def cut_short(self, seconds: float, what: Study | None = None) -> None:
         task = asyncio.create_task(self.run(what))
@@ -169,6 +171,25 @@ def test_drivers_that_end_at_any_moment_run_no_run_twice(tmp_path: Path, seed: i
         assert set(Counter((order["number"], order["run"]) for order in s.orders).values()) == {1}
         assert len(s.orders) == TRIALS * RUNS
         assert all(len(trial.runs) == RUNS for trial in record.trials)
+
+    scene(tmp_path, body)
+
+
+def test_runs_that_were_cancelled_are_run_again_and_those_that_had_ended_are_not(tmp_path: Path) -> None:
+    async def body(s: Scene) -> None:
+        driver = s.driver()
+        task = asyncio.create_task(driver.run())
+        await asyncio.sleep(450.0)
+        ended = {(order["number"], order["run"]) for order in s.orders if order["run"] == 1}
+        driver.cancel()
+        assert (await task).state == "interrupted"
+        before = len(s.orders)
+        record = await s.run()
+        assert [trial.state for trial in record.trials] == ["complete"] * TRIALS
+        counts = Counter((order["number"], order["run"]) for order in s.orders)
+        assert before > len(ended) > 0
+        assert all(counts[each] == 1 for each in ended)
+        assert sum(counts.values()) == TRIALS * RUNS + before - len(ended)
 
     scene(tmp_path, body)
 

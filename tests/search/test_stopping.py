@@ -13,6 +13,7 @@ from orchestrator.config.loading import load_model
 from orchestrator.config.stopping import Stopping
 from orchestrator.config.study import Study
 from orchestrator.errors import ConfigError
+from orchestrator.model import Attempt
 from orchestrator.search.driver import StudyDriver
 from orchestrator.search.layout import StudyFolder
 from orchestrator.search.places import Place
@@ -139,6 +140,23 @@ def test_hours_are_those_of_every_attempt_and_of_the_share_of_the_node_that_it_h
         assert usage.trials == 6
         assert usage.total.gpu_hours == record.used["gpu_hours"]
         assert usage.total.node_hours == pytest.approx(record.used["node_hours"] * (5 + 1 / 4) / 6)
+
+    play(tmp_path, body)
+
+
+def test_the_hours_of_trials_that_have_ended_are_in_the_database_and_no_attempt_of_theirs_is_read(
+    tmp_path: Path,
+) -> None:
+    class Closed(Ledger):
+        def attempts(self, key: str) -> tuple[Attempt, ...]:
+            raise AssertionError(f"{key} was read")
+
+    async def body(s: Scene) -> None:
+        record = await s.run(study(trials=6))
+        usage = Usage(Closed(tmp_path / "early"), [Place(study=study(), site=s.site)])
+        usage.load(record.trials)
+        assert dataclasses.asdict(usage.total) == pytest.approx(dict(record.used))
+        assert usage.trials == 6
 
     play(tmp_path, body)
 

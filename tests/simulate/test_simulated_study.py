@@ -85,6 +85,15 @@ def test_every_trial_of_the_budget_runs_once_in_a_job_of_its_own() -> None:
     assert most_at_once(arm) == 4
 
 
+@pytest.mark.parametrize("way", ["asynchronous", "batches", "packed"])
+def test_the_runs_of_a_trial_are_jobs_with_times_of_their_own(way: Way) -> None:
+    arm = simulate(study(repeats=3, trials=4), way=way, parallel=4, run_time=times("lognormal:1h:0.5"), pack=2)
+    assert [trial.state for trial in arm.record.trials] == ["complete"] * 4
+    assert sum(job.trials for job in arm.jobs) == 12
+    for trial in arm.record.trials:
+        assert len({(run.ended or 0.0) - (run.started or 0.0) for run in trial.runs}) == 3
+
+
 def test_in_batches_nothing_is_asked_before_all_of_the_last_batch_have_ended() -> None:
     arm = simulate(way="batches", parallel=4)
     trials = arm.record.trials
