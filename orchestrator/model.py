@@ -117,6 +117,8 @@ class Job:
         Metrics that a result must have, each a finite number.
     read : tuple of ReadRule
         How the agent reads metrics of a program that does not write result.json.
+    beyond : int
+        Attempts up to this number that were paused are no end of it: another one follows.
     warn_ahead : float or None
         Seconds ahead of the walltime at which the program is told to stop; None: as the site says.
     warn_signal : str
@@ -133,6 +135,7 @@ class Job:
     read: tuple[ReadRule, ...] = ()
     seed: int | None = None
     number: int = 0
+    beyond: int = 0
     warn_ahead: float | None = None
     warn_signal: str = ""
 

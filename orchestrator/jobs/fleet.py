@@ -18,6 +18,7 @@ from typing import Self
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.errors import ResumeMismatch
+from orchestrator.jobs.early import Wish
 from orchestrator.jobs.life import MOVED
 from orchestrator.jobs.session import Session
 from orchestrator.model import Job, Outcome
@@ -118,6 +119,13 @@ class Fleet:
                     await self._leave(berth)
                 if not berth.session.noted(job.key, MOVED):
                     return outcome
+
+    async def ask_to_stop(self, key: str, wish: Wish) -> bool:
+        """As `Session.ask_to_stop`, on whichever site the job is in flight."""
+        for berth in self._berths:
+            if await berth.session.ask_to_stop(key, wish):
+                return True
+        return False
 
     async def abort(self, *jobs: Job) -> None:
         """Stop jobs of earlier fleets that are in flight; the next fleet runs them again."""

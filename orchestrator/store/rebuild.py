@@ -28,7 +28,7 @@ from orchestrator.store.definition import find_or_make
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.snapshot import published
-from orchestrator.store.trials import FIXED, RETRY_OF, SEAL, STATES, WORDS, Ending, new_trial, utc
+from orchestrator.store.trials import FIXED, RETRY_OF, SEAL, STATES, WORDS, Ending, last_value, new_trial, utc
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -224,6 +224,8 @@ def _note_job(trial: FrozenTrial, attempts: Sequence[Attempt]) -> None:
 def _end(trial: FrozenTrial, ending: Ending, ended: float | None, now: float) -> None:
     trial.state = STATES[ending.state]
     trial.values = None if ending.values is None else [float(value) for value in ending.values]
+    if ending.state == "pruned" and ending.values is None and (last := last_value(trial)) is not None:
+        trial.values = [last]
     trial.datetime_complete = utc(now if ended is None else ended)
     trial.user_attrs.update(
         {each: value for each, value in ending.attributes.items() if value not in (None, "", {}, [])}

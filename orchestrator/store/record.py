@@ -24,9 +24,9 @@ class TrialRecord:
     Attributes
     ----------
     state : str
-        ``waiting``, ``running``, ``complete``, ``pruned`` or ``failed``.
+        ``waiting``, ``running``, ``paused``, ``complete``, ``pruned`` or ``failed``.
     values : tuple of float or None
-        Objective values, in the study's order; only of complete (and pruned) trials.
+        Objective values, in the study's order; only of complete trials. Of a pruned one the last value that it reported.
     metrics : mapping
         All numbers the trial reported, objectives included.
     steps : mapping

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIXED",
+    "PHASE",
     "RETRY_OF",
     "SEAL",
     "STATES",
     "WORDS",
     "Ending",
     "aware",
+    "is_paused",
+    "last_value",
     "new_trial",
     "own",
     "retries",
@@ -32,6 +35,7 @@ __all__ = [
 ]
 
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
+PHASE = "phase"  # the user attribute of a running trial that was paused: since when, why, and whether it goes on
 RETRY_OF = "retry_of"  # the user attribute that names the failed trial in whose place of the budget this one is
 FIXED = "fixed_params"  # the system attribute in which Optuna keeps the parameters of an enqueued trial
 
@@ -79,7 +83,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     """Map a trial and its user attributes to a `TrialRecord`.
 
     The attributes are ``survey`` (what the ask wrote), ``ask_seconds``, ``job`` (the job in flight),
-    ``outcome`` (how it ended), ``metrics`` and ``info``. Where the outcome does not know something,
+    ``outcome`` (how it ended), ``metrics``, ``info``, and ``phase`` of one that was paused. Where the outcome does not know something,
     the job in flight or Optuna's own times do.
     """
     attributes = trial.user_attrs
@@ -95,15 +99,16 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
 
     finished = trial.state.is_finished()
     waiting = trial.state == TrialState.WAITING
+    paused = is_paused(trial)
     return TrialRecord(
         number=trial.number,
-        state=WORDS[trial.state],
+        state="paused" if paused else WORDS[trial.state],
         params=survey.get("params") or (trial.system_attrs.get(FIXED, {}) if waiting else trial.params),
         values=None if trial.values is None else tuple(trial.values),
         metrics=attributes.get("metrics", {}),
         steps=dict(sorted(trial.intermediate_values.items())),
         verdict=outcome.get("verdict"),
-        reason=str(outcome.get("reason") or ""),
+        reason=str(outcome.get("reason") or (attributes[PHASE].get("reason") if paused else "") or ""),
         attempts=int(known("attempts", 0)),
         job_id=str(known("job_id", "")),
         host=str(known("host", "")),
@@ -119,6 +124,17 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         directory=str(known("directory", "")),
         info=attributes.get("info", {}),
     )
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial, running as far as Optuna knows, is set aside and has no job."""
+    return trial.state == TrialState.RUNNING and trial.user_attrs.get(PHASE, {}).get("name") == "paused"
+
+
+def last_value(trial: FrozenTrial) -> float | None:
+    """The latest of a trial's intermediate values; None if there is none, or none that is a number."""
+    value = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else math.nan
+    return value if math.isfinite(value) else None
 
 
 def retries(trials: Iterable[FrozenTrial]) -> dict[int, int]:
