@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.errors import SurveyError
 
-if TYPE_CHECKING:
-    from orchestrator.clock import Clock
-    from orchestrator.store.studydb import StudyDatabase
-
 __all__ = ["Chores"]
-
-_REPORT_PAUSE = 1.0
 
 
 class Chores:
@@ -26,10 +20,8 @@ class Chores:
         Runs a function that blocks, and may be awaited for its result.
     """
 
-    def __init__(self, clock: Clock, blocking: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
-        self._clock = clock
+    def __init__(self, blocking: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         self._blocking = blocking
-        self._reported: dict[int, float] = {}
         self._tasks: set[asyncio.Task[object]] = set()
 
     def add(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
@@ -45,14 +37,6 @@ class Chores:
             await self._blocking(write)
 
         self.add(written(), name=str(number))
-
-    def report(self, database: StudyDatabase, number: int, step: int, value: float) -> None:
-        """Write an intermediate value; of a program that reports ten thousand steps, not all of them."""
-        now = self._clock.now()
-        if now - self._reported.get(number, -1e9) < _REPORT_PAUSE:
-            return
-        self._reported[number] = now
-        self.later(number, lambda: database.report(number, step, value))
 
     async def of(self, number: int) -> None:
         """Wait for what is left to write of one trial."""

@@ -7,6 +7,7 @@ is needed to go on lies in the study database and the ledger, and ``run`` on an 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from orchestrator.config.study import Study
 from orchestrator.errors import HeldByAnother, Paused, SurveyError, TooManyFailures
 from orchestrator.jobs.fleet import Fleet
 from orchestrator.jobs.session import Event
-from orchestrator.model import Job, Json, Outcome
+from orchestrator.model import Job, Json, Outcome, Verdict
 from orchestrator.search import space as space_tools
 from orchestrator.search.assignment import study_fleet, study_job
 from orchestrator.search.chores import Chores
@@ -32,6 +33,7 @@ from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
 from orchestrator.search.layout import StudyFolder, trial_key, trial_number
 from orchestrator.search.places import Place
+from orchestrator.search.pruning import Pruning
 from orchestrator.search.requests import take_request
 from orchestrator.search.stopping import why_stop
 from orchestrator.search.usage import Usage
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["StudyDriver", "run_study"]
 
 T = TypeVar("T")
+_Item = tuple[int, Mapping[str, Json], int]
 
 _RENEW_PAUSE = 20.0
 _REQUEST_PAUSE = 2.0
@@ -93,11 +96,13 @@ class StudyDriver:
         self._departure = Departure()
         self._ended_by = ""
         self._asking = asyncio.Lock()
+        self._choosing = asyncio.Lock()
         self._writing = asyncio.Lock()
-        self._ready: deque[tuple[int, Mapping[str, Json]]] = deque()
+        self._ready: deque[_Item] = deque()
+        self._busy = self._idle = 0
         self._planned = 0
         self._in_a_row = 0
-        self._chores = Chores(self.clock, self._blocking)
+        self._chores = Chores(self._blocking)
         self._chronicle = Chronicle(
             self.folder,
             study,
@@ -187,7 +192,6 @@ class StudyDriver:
 
     async def _search(self, provenance: Mapping[str, Json]) -> StudyRecord:
         unfinished = self._database.unfinished()
-        self._ready.extend(unfinished)
         counts = self._database.counts
         self._planned = counts.total() - counts["waiting"]
         self._budget = await self._blocking(self._total)
@@ -204,8 +208,27 @@ class StudyDriver:
                 planned=self._budget,
                 provenance=provenance,
             )
+            self._pruning = Pruning(
+                self.study,
+                database=self._database,
+                fleet=fleet,
+                clock=self.clock,
+                chores=self._chores,
+                blocking=self._blocking,
+                tell=self._event,
+                closing=lambda: self._planned >= self._last,
+            )
+            for number, params in unfinished:
+                beyond = self._pruning.take_up(number, params)
+                if number not in self._pruning.paused:
+                    self._ready.append((number, params, beyond))
             await self._keeper.resume(
-                {trial.directory: trial.values[0] for trial in self._database.record() if trial.values}, fleet
+                {
+                    trial.directory: trial.values[0]
+                    for trial in self._database.record()
+                    if trial.state == "complete" and trial.values
+                },
+                fleet,
             )
             self._event("started", trials=self._budget, done=self._planned - len(unfinished), resumed=len(unfinished))
             await self._chronicle.publish("running", force=True)
@@ -255,15 +278,15 @@ class StudyDriver:
 
     async def _until_done_or_left(self) -> None:
         # The first fill asks for all slots at once, before any of them waits for a submit.
-        while len(self._ready) < self.study.parallel and (asked := await self._ask()) is not None:
-            self._ready.append(asked)
+        while len(self._ready) < self.study.parallel and (item := await self._begin()) is not None:
+            self._ready.append(item)
         if self.study.sampler.name in {"random", "grid"}:
             # Nothing that a result could change: these may go to the scheduler as one array.
-            self._fleet.expect_array(*(self._job(number, params) for number, params in self._ready))
+            self._fleet.expect_array(*(self._job(*item) for item in self._ready))
         slots = [asyncio.create_task(self._slot(), name=f"slot-{index}") for index in range(self.study.parallel)]
 
         def all_at_rest() -> bool:
-            return self._fleet.at_rest >= sum(not slot.done() for slot in slots)
+            return self._fleet.at_rest + self._idle >= sum(not slot.done() for slot in slots)
 
         keeper = asyncio.create_task(self._keep(), name="lease")
         shower = asyncio.create_task(self._chronicle.keep_shown(), name="snapshot")
@@ -282,15 +305,61 @@ class StudyDriver:
             await asyncio.gather(*slots, keeper, shower, leaving, return_exceptions=True)
 
     async def _slot(self) -> None:
-        while (trial := await self._next()) is not None:
-            number, params = trial
-            outcome = await self._fleet.run(self._job(number, params))
-            await self._record(number, outcome)
+        while (item := await self._next()) is not None:
+            try:
+                await self._run(*item)
+            finally:
+                self._busy -= 1
+                await self._pruning.notify()
 
-    async def _next(self) -> tuple[int, Mapping[str, Json]] | None:
-        if self._ready:
-            return self._ready.popleft()
-        return await self._ask()
+    async def _run(self, number: int, params: Mapping[str, Json], beyond: int) -> None:
+        outcome = await self._fleet.run(self._job(number, params, beyond))
+        if outcome.verdict is not Verdict.PAUSED:
+            await self._record(number, outcome)
+            return
+        await self._pruning.pause(number, params, outcome)
+        await self._blocking(functools.partial(self._usage.count, trial_key(number)))
+
+    async def _next(self) -> _Item | None:
+        """What a slot runs next; it is busy from then on. None where there is nothing more for it."""
+        while True:
+            seen = self._pruning.changes
+            async with self._choosing:
+                item = self._ready.popleft() if self._ready else await self._begin()
+                if item is not None:
+                    self._busy += 1
+                    return item
+                if self._pruning.paused and not self._departure.draining and not self._busy:
+                    await self._give_up_paused()
+                if not self._pruning.paused or self._departure.draining:
+                    return None
+            # A trial that is set aside goes on if those that run turn out to be worse.
+            self._idle += 1
+            try:
+                await self._pruning.wait(seen)
+            finally:
+                self._idle -= 1
+
+    async def _begin(self) -> _Item | None:
+        """A paused trial that is to go on, else a new one; None if there is neither."""
+        if not self._departure.draining and not self._ended_by:
+            aside = await self._pruning.promote()
+            if aside is not None:
+                return aside.number, aside.params, aside.attempt
+        asked = await self._ask()
+        return None if asked is None else (*asked, 0)
+
+    async def _give_up_paused(self) -> None:
+        """End the trials that are set aside: nothing runs that could turn out to be worse than they are."""
+        for number in sorted(self._pruning.paused):
+            outcome = Ledger(self.folder.root).attempts(trial_key(number))[-1].outcome
+            assert outcome is not None
+            why = self._ended_by or "no trial is left that could make it one of the best"
+            await self._record(
+                number, dataclasses.replace(outcome, reason=f"{outcome.reason}; it did not go on: {why}")
+            )
+            del self._pruning.paused[number]
+        await self._pruning.notify()
 
     async def _ask(self) -> tuple[int, Mapping[str, Json]] | None:
         """A new trial, created whole in the database; None where the budget is spent."""
@@ -351,7 +420,7 @@ class StudyDriver:
         return self.study.trials if self._grid is None else min(self.study.trials, len(self._grid))
 
     async def _record(self, number: int, outcome: Outcome) -> None:
-        await self._chores.of(number)
+        await self._pruning.settle(number)
         end = ending(outcome, self.study.targets, self._fleet.site_of(trial_key(number)))
         state, values = end.state, end.values
         self._lease.check()
@@ -368,6 +437,8 @@ class StudyDriver:
             self._chores.add(self._keeper.add(outcome.directory, values[0], self._fleet))
         self._chores.add(self._chronicle.publish("running"))
         limit = self.study.failures.stop_after
+        if state == "complete":
+            self._pruning.complain(number)
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
                 f"{self._in_a_row} trials in a row failed, the last one: {outcome.reason}",
@@ -383,8 +454,8 @@ class StudyDriver:
                 hint=f"see `survey logs {failed[0].number}` and `survey report`",
             )
 
-    def _job(self, number: int, params: Mapping[str, Json]) -> Job:
-        return study_job(self.study, number, params)
+    def _job(self, number: int, params: Mapping[str, Json], beyond: int) -> Job:
+        return dataclasses.replace(study_job(self.study, number, params), beyond=beyond)
 
     # Events, reports, snapshots, the lease
 
@@ -397,7 +468,7 @@ class StudyDriver:
     def _heard(self, event: Event) -> None:
         match event["event"]:
             case "progress":
-                self._chores.report(self._database, trial_number(event["key"]), event["step"], event["value"])
+                self._pruning.report(trial_number(event["key"]), event["step"], event["value"])
             case "submitted":
                 number = trial_number(event["key"])
                 job = {"job_id": event["job_id"], "attempt": event["attempt"], "submitted": event["time"]}

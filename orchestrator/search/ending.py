@@ -25,7 +25,9 @@ def ending(outcome: Outcome, targets: Sequence[Objective], site: str) -> Ending:
     if outcome.verdict is Verdict.SUCCEEDED:
         values = [outcome.metrics[item.metric] for item in targets]
         return Ending(state="complete", values=values, attributes=attributes)
-    return Ending(state="pruned" if outcome.verdict is Verdict.STOPPED else "failed", attributes=attributes)
+    return Ending(
+        state="pruned" if outcome.verdict in {Verdict.STOPPED, Verdict.PAUSED} else "failed", attributes=attributes
+    )
 
 
 def _attributes(outcome: Outcome, site: str) -> dict[str, Json]:

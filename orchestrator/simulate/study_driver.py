@@ -89,7 +89,7 @@ class BatchDriver(VirtualDriver):
     _arrived = 0
     _gate: asyncio.Event | None = None
 
-    async def _next(self) -> tuple[int, Mapping[str, Json]] | None:
+    async def _next(self) -> tuple[int, Mapping[str, Json], int] | None:
         if not self._ready and self._planned < self._budget:
             await self._all_slots()
         return await super()._next()

@@ -31,7 +31,17 @@ from orchestrator.store.lease import Holder
 from orchestrator.store.mirror import MirrorStorage
 from orchestrator.store.patience import Patience
 from orchestrator.store.serverlock import DRIVER
-from orchestrator.store.trials import RETRY_OF, SEAL, STATES, WORDS, checked_ending, last_value, retries, trial_record
+from orchestrator.store.trials import (
+    RETRY_OF,
+    SEAL,
+    STATES,
+    WORDS,
+    checked_ending,
+    last_value,
+    own,
+    retries,
+    trial_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -268,12 +278,16 @@ class StudyDatabase:
         """Write the value of a running trial at a step (an epoch, a rung)."""
         self._write(lambda: self._mirror.set_trial_intermediate_value(self._known(number), step, float(value)))
 
-    def judges(self, pruner: BasePruner, number: int) -> bool:
-        """Whether one of Optuna's pruners ends a running trial by its latest report; it may note something."""
+    def would_prune(self, pruner: BasePruner, number: int, step: int, value: float) -> bool:
+        """Whether one of Optuna's pruners ends a running trial by a report that is about to be written.
+
+        The pruner may note in the trial what it has decided.
+        """
 
         def judge() -> bool:
-            study = optuna.study.Study(self._name, self._mirror, pruner=pruner)
-            return pruner.prune(study, self._mirror.get_trial(self._known(number)))
+            trial = own(self._mirror.get_trial(self._known(number)))
+            trial.intermediate_values[step] = value
+            return pruner.prune(optuna.study.Study(self._name, self._mirror, pruner=pruner), trial)
 
         return self._write(judge)
 
