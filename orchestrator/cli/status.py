@@ -15,6 +15,8 @@ from orchestrator.cli.tally import span
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.store.record import StudyRecord, TrialRecord
 
 __all__ = ["clock_time", "status"]
@@ -54,6 +56,8 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
                 for trial in running
             ],
         )
+    if paused := [trial for trial in record.trials if trial.state == "paused"]:
+        typer.echo(f"paused, to go on if they turn out to be among the best: {_aside(paused)}")
     for trial in running:
         if trial.reason:
             typer.echo(f"trial {trial.number} waits for something that may never come: {trial.reason}")
@@ -64,14 +68,25 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
         message(f"survey resume {record.root} goes on with it")
 
 
-_WORDS = ("complete", "pruned", "failed", "running", "not submitted yet", "waiting")
+_WORDS = ("complete", "pruned", "failed", "running", "paused", "not submitted yet", "waiting")
 _FAILURES = 5
+_PAUSED = 8
 _LATEST = 20
 
 
 def _word(trial: TrialRecord) -> str:
     """A trial's state; one that a driver has begun is not running before its job is there."""
     return "not submitted yet" if trial.state == "running" and not trial.job_id else trial.state
+
+
+def _aside(paused: Sequence[TrialRecord]) -> str:
+    """The trials that are set aside, each with its latest report."""
+    words = [
+        f"{trial.number} (step {max(trial.steps)}: {trial.steps[max(trial.steps)]:.4g})"
+        for trial in paused
+        if trial.steps
+    ]
+    return ", ".join(words[:_PAUSED]) + (f" and {len(paused) - _PAUSED} more" if len(paused) > _PAUSED else "")
 
 
 def _ahead(record: StudyRecord) -> str:

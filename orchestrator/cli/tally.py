@@ -53,6 +53,7 @@ class Tally:
         self.running: dict[str, Row] = {}
         self.done = 0
         self.failed = 0
+        self.paused: set[str] = set()
         self.stop: float | None = None
         self._names: dict[str, str] = {}
         self._said: dict[tuple[str, str], str] = {}
@@ -78,7 +79,11 @@ class Tally:
             case "started":
                 self._expected[arm] = int(event["trials"])
                 self.done += int(event["done"])
+            case "set-aside":
+                self.running.pop(name, None)
+                self.paused.add(name)
             case "planned" | "found":
+                self.paused.discard(name)
                 self.running[name] = Row(since=event["time"])
                 self._names[f"{arm}:{event['tag']}"] = name
                 self._widest = max(self._widest, len(self.running))
@@ -104,6 +109,7 @@ class Tally:
 
     def _told(self, event: Mapping[str, Any], name: str) -> bool:
         self.running.pop(name, None)
+        self.paused.discard(name)
         self.done += 1
         self.failed += event["state"] == "failed"
         planned = self._planned.pop(name, None)
@@ -159,7 +165,9 @@ class Tally:
 
     def summary(self) -> str:
         """Say how far it is."""
-        failed = f", {self.failed} failed" if self.failed else ""
+        failed = (f", {self.failed} failed" if self.failed else "") + (
+            f", {len(self.paused)} paused" if self.paused else ""
+        )
         best = "" if self._best is None else f", best {self.objective} {self._best[1]:.6g} (trial {self._best[0]})"
         return f"{self.done}/{self.total} trials{failed}{best}"
 

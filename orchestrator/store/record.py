@@ -31,6 +31,8 @@ class TrialRecord:
         All numbers the trial reported, objectives included.
     steps : mapping
         Intermediate values by step.
+    promoted : float or None
+        When it was last taken up again after a pause.
     verdict, reason :
         Why it ended, in our word and in words.
     directory : str
@@ -56,6 +58,7 @@ class TrialRecord:
     started: float | None = None
     ended: float | None = None
     ask_seconds: float | None = None
+    promoted: float | None = None
     retry_of: int | None = None
     directory: str = ""
     info: Mapping[str, Json] = field(default_factory=dict)

@@ -120,6 +120,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         started=known("started"),
         ended=known("ended", _seconds(trial.datetime_complete)) if finished else None,
         ask_seconds=attributes.get("ask_seconds"),
+        promoted=attributes[PHASE].get("since") if attributes.get(PHASE, {}).get("name") == "promoted" else None,
         retry_of=attributes.get(RETRY_OF),
         directory=str(known("directory", "")),
         info=attributes.get("info", {}),
