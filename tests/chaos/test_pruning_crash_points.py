@@ -17,6 +17,7 @@ from orchestrator.search.layout import trial_key
 from orchestrator.simulate.clock import run_virtual
 from orchestrator.simulate.programs import Run
 from orchestrator.store.ledger import Ledger
+from orchestrator.store.studydb import read_trials
 
 pytestmark = pytest.mark.usefixtures("each_driver_is_a_process_of_its_own")
 
@@ -53,19 +54,21 @@ def comes_through(folder: Path, deaths: Sequence[Point], kind: str = "slurm") ->
         lives.append(await world.finish())
         said = ", then ".join(map(str, deaths))
         assert await world.violations() == [], f"killed {said}"
-        told = world.history()
-        complete = [params["x"] for _, state, params, _ in told if state == "complete"]
-        assert min(params["x"] for _, _, params, _ in told) in complete, f"killed {said}: the best did not go on"
+        told = read_trials(world.folder, name=world.study.name)
+        complete = [trial.params["x"] for trial in told if trial.state == "complete"]
+        assert min(trial.params["x"] for trial in told) in complete, f"killed {said}: the best did not go on"
         assert len(complete) < TRIALS, f"killed {said}: nothing was saved"
-        for number, state, _, _ in told:
-            attempts = Ledger(world.folder).attempts(trial_key(number))
+        for trial in told:
+            attempts = Ledger(world.folder).attempts(trial_key(trial.number))
             for attempt in attempts:
                 assert attempt.outcome is not None
                 if attempt.outcome.verdict is Verdict.PAUSED:
-                    assert wish_of(attempt) is not None, f"killed {said}: trial {number} was paused by nobody"
+                    assert wish_of(attempt) is not None, f"killed {said}: trial {trial.number} was paused by nobody"
             ends = {"pruned": Verdict.PAUSED, "complete": Verdict.SUCCEEDED}
             assert attempts[-1].outcome is not None
-            assert attempts[-1].outcome.verdict is ends[state], f"killed {said}: trial {number} is {state}"
+            assert attempts[-1].outcome.verdict is ends[trial.state], f"killed {said}: {trial.number} is {trial.state}"
+            if trial.state == "complete":
+                assert max(trial.steps) == STEPS, f"killed {said}: trial {trial.number} is complete and did not end"
         return lives
 
     return run_virtual(body())
