@@ -145,6 +145,8 @@ class Tally:
     def why(self, name: str, event: Mapping[str, Any]) -> str:
         """Verdict and reason of a trial without a value; the reason is said once."""
         reason = self._reasons.pop(name, "")
+        if event["verdict"] == "paused":
+            return "pruned: it was set aside, and did not go on"
         return f"{event['verdict']}: {reason}" if reason else str(event["verdict"])
 
     @property
