@@ -197,7 +197,7 @@ def _program(trainings: Trainings, machine: Machine, repeat: int) -> Callable[..
         luck = random.Random(f"{repeat}-luck-{order['number']}-{attempt}")
         if expected.metrics is None or luck.random() < machine.failures:
             return Run(duration=max(1.0, seconds * luck.random()), exit_code=1)
-        return Run(duration=max(1.0, seconds), metrics=expected.metrics, progress=expected.progress)
+        return Run(duration=max(1.0, seconds), metrics=expected.metrics, progress=expected.progress, resumes=True)
 
     return run
 
