@@ -86,6 +86,7 @@ class Pruning:
         self._latest: dict[int, int] = {}
         self._written: dict[int, float] = {}
         self._held: dict[int, tuple[int, float]] = {}
+        self._told: set[int] = set()  # asked to end early, and still running
         self._changed = asyncio.Condition()
         self.paused: dict[int, Aside] = {}
         self.changes = 0
@@ -124,8 +125,15 @@ class Pruning:
 
     async def _judged(self, judge: Judge, number: int, step: int, value: float) -> None:
         async with self._turn:
-            wish = await self._blocking(lambda: judge.judge(number, step, value))
-            if wish is not None and await self._fleet.ask_to_stop(trial_key(number), wish):
+            wish = None
+            if number not in self._told:
+                wish = await self._blocking(lambda: judge.judge(number, step, value))
+            if wish is not None:
+                if not await self._fleet.ask_to_stop(trial_key(number), wish):
+                    # It has ended, and this is written with its end; or the driver leaves, and the next one judges it.
+                    self._held[number] = step, value
+                    return
+                self._told.add(number)
                 self._tell("early", number=number, how=str(wish.how), message=str(wish))
             # Last: a report that is in the database was judged, whoever finds it there.
             await self._blocking(lambda: self._database.report(number, step, value))
@@ -137,6 +145,7 @@ class Pruning:
         if (held := self._held.pop(number, None)) is not None:
             await self._blocking(lambda: self._database.report(number, *held))
         self._written.pop(number, None)
+        self._told.discard(number)
 
     def complain(self, number: int) -> None:
         """Say so when the first trial to be complete has reported nothing that could be judged.

@@ -23,6 +23,7 @@ from orchestrator.simulate.programs import Run
 from orchestrator.simulate.transport import SimulatedTransport
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord, TrialRecord
+from orchestrator.studies.reader import read_study
 
 STEPS = 16
 ASHA = {"name": "asha", "min_step": 1, "max_step": STEPS, "reduction_factor": 4}
@@ -196,6 +197,27 @@ def test_a_study_that_drains_leaves_its_paused_trials_for_the_next_driver(tmp_pa
         record = await s.run()
         assert record.state == "done"
         assert states(record)["complete"] >= 1
+
+    scene(tmp_path, body)
+
+
+def test_a_study_that_is_driven_by_one_pass_now_and_then_comes_to_its_end(tmp_path: Path) -> None:
+    async def body(s: Scene) -> None:
+        passes = 0
+        while passes < 100:
+            driver = StudyDriver(
+                study(trials=8), FLAVOURS["slurm"].site(), s.root, origin=s.root, clock=s.clock, transport=s.transport
+            )
+            begun = s.clock.now()
+            driver.pass_once(3600.0)
+            if (await driver.run()).state == "done":
+                break
+            assert s.clock.now() - begun < 600.0, "it waits for nothing"
+            passes += 1
+            await asyncio.sleep(300.0)
+        record = read_study(s.root / "pruned")
+        assert sum(states(record).values()) == 8
+        assert 1 <= states(record)["complete"] < 8
 
     scene(tmp_path, body)
 
