@@ -55,8 +55,10 @@ def comes_through(folder: Path, deaths: Sequence[Point], kind: str = "slurm") ->
         said = ", then ".join(map(str, deaths))
         assert await world.violations() == [], f"killed {said}"
         told = read_trials(world.folder, name=world.study.name)
-        complete = [trial.params["x"] for trial in told if trial.state == "complete"]
-        assert min(trial.params["x"] for trial in told) in complete, f"killed {said}: the best did not go on"
+        complete = [trial.number for trial in told if trial.state == "complete"]
+        assert min(told, key=lambda trial: float(str(trial.params["x"]))).number in complete, (
+            f"killed {said}: the best did not go on"
+        )
         assert len(complete) < TRIALS, f"killed {said}: nothing was saved"
         for trial in told:
             attempts = Ledger(world.folder).attempts(trial_key(trial.number))
