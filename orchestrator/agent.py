@@ -759,6 +759,8 @@ class _Attempt:
             "SURVEY_STUDY": order.get("study"),
             "SURVEY_TRIAL": order.get("number"),
             "SURVEY_ATTEMPT": order.get("attempt"),
+            "SURVEY_RUN": order.get("run"),
+            "SURVEY_RUNS": order.get("runs"),
             "SURVEY_SEED": order.get("seed"),
             "SURVEY_DEADLINE": None if self._term_at == float("inf") else "{:.3f}".format(self._deadline),
         }

@@ -7,6 +7,7 @@
      |    +-- ConfigError           2   study.yaml, site.yaml, comparison.yaml: file, line, key
      |    +-- ResultError           2   a result file that cannot be used (per attempt, never fatal)
      +-- TooManyFailures            3   the study ended, but more trials failed than it allows
+     |    +-- NothingFeasible       3   it ended, and no trial keeps to its constraints
      +-- Paused                     4   the study waits for a person: log in, free space, mend a queue name
      +-- HeldByAnother              5   another driver holds the study's lease
      +-- ResumeMismatch             6   the study on disk is not the study in study.yaml
@@ -22,6 +23,7 @@ __all__ = [
     "EXIT_TERMINATED",
     "ConfigError",
     "HeldByAnother",
+    "NothingFeasible",
     "Paused",
     "ResultError",
     "ResumeMismatch",
@@ -75,6 +77,10 @@ class TooManyFailures(SurveyError):
     """The study came to its end, but more of its trials failed than it allows."""
 
     exit_code = 3
+
+
+class NothingFeasible(TooManyFailures):
+    """The study came to its end, and none of its complete trials keeps to its constraints."""
 
 
 class Paused(SurveyError):

@@ -117,6 +117,8 @@ class Job:
         Metrics that a result must have, each a finite number.
     read : tuple of ReadRule
         How the agent reads metrics of a program that does not write result.json.
+    run, runs : int
+        Which run of its trial it is, from 1, and how many that has.
     beyond : int
         Attempts up to this number that were paused are no end of it: another one follows.
     warn_ahead : float or None
@@ -135,6 +137,8 @@ class Job:
     read: tuple[ReadRule, ...] = ()
     seed: int | None = None
     number: int = 0
+    run: int = 1
+    runs: int = 1
     beyond: int = 0
     warn_ahead: float | None = None
     warn_signal: str = ""

@@ -50,6 +50,8 @@ __all__ = [
     "params",
     "report",
     "requeue",
+    "run",
+    "runs",
     "seed",
     "should_stop",
     "stop_reason",
@@ -144,6 +146,16 @@ def seed() -> "Optional[int]":
     """Seed of this run, or None where the study gives none."""
     value = os.environ.get("SURVEY_SEED")
     return int(value) if value else None
+
+
+def run() -> int:
+    """Tell which run of its trial this is, from 1 to `runs`: the fold of a cross-validation, say."""
+    return int(os.environ.get("SURVEY_RUN") or 1)
+
+
+def runs() -> int:
+    """Tell how many runs the trial has (``repeats`` of the study)."""
+    return int(os.environ.get("SURVEY_RUNS") or 1)
 
 
 def attempt() -> int:

@@ -1,9 +1,10 @@
-"""``python -m workloads``: list the tasks, make phantoms, run one trial.
+"""``python -m workloads``: list the tasks, make phantoms, split data into folds, run one trial.
 
 ::
 
     python -m workloads list
     python -m workloads phantom aneurysm --out phantoms
+    python -m workloads folds --data phantoms --folds 5
     python -m workloads aneurysm --data phantoms --set learning_rate=0.003
 """
 
@@ -27,7 +28,8 @@ def _list() -> None:
         print(f"{name}: {task.SUMMARY}")  # noqa: T201 - this verb's answer
         for parameter in task.PARAMETERS:
             range_ = f"{parameter.describe()}, default {parameter.default}"
-            print(f"  {parameter.name:<16} {range_:<40} {parameter.meaning}")  # noqa: T201 - as above
+            meaning = ", ".join(part for part in (parameter.meaning, parameter.condition()) if part)
+            print(f"  {parameter.name:<16} {range_:<40} {meaning}")  # noqa: T201 - as above
 
 
 def _phantom(arguments: Sequence[str]) -> None:
@@ -42,6 +44,22 @@ def _phantom(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed, the same data (default: %(default)s)")
     task.add_phantom_arguments(parser)
     task.make_phantoms(parser.parse_args(arguments[1:]))
+
+
+def _folds(arguments: Sequence[str]) -> None:
+    from workloads.data.dataset import open_dataset
+    from workloads.data.splits import make_folds, read_patients, write_folds
+
+    parser = argparse.ArgumentParser(prog="python -m workloads folds", description="Split data for a cross-validation.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with dataset.json, imagesTr, labelsTr")
+    parser.add_argument("--folds", type=int, default=5, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed, the same folds (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="a new file (default: folds.json of the data folder)")
+    options = parser.parse_args(arguments)
+    patients = read_patients(open_dataset(options.data))
+    path = options.out or options.data / "folds.json"
+    write_folds(path, make_folds(patients, options.folds, seed=options.seed))
+    print(f"{path}: {len(patients)} cases of {len(set(patients.values()))} patients in {options.folds} folds")  # noqa: T201 - this verb's answer
 
 
 def _run(name: str, arguments: Sequence[str]) -> None:
@@ -71,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _list()
         elif arguments[0] == "phantom":
             _phantom(arguments[1:])
+        elif arguments[0] == "folds":
+            _folds(arguments[1:])
         else:
             _run(arguments[0], arguments[1:])
     except WorkloadError as error:

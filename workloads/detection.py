@@ -56,7 +56,7 @@ def detect(
     """Apply a network to cases; ``smoothing`` in mm, the rest as in `predict_volume` and `match`."""
     found = []
     for case in cases:
-        field = predict_volume(logits, case.image.array, window=window, multiple=multiple)
+        field = predict_volume(logits, case.image.array, window=window, multiple=multiple)[..., 0]
         probability = special.expit(field.astype(np.float64))
         candidates = tuple(find_candidates(probability, case.image.spacing, smoothing=smoothing))
         detections = match(case.name, candidates, case.lesion, case.image.spacing, matching)
@@ -67,16 +67,16 @@ def detect(
 def summarise(detected: Sequence[Detected]) -> dict[str, float]:
     """The metrics of a detection task, all finite.
 
-    ``pauc`` and ``pauc_10`` to 3 and 10 false positives per case; ``sensitivity_1fp`` at 1;
-    ``dice_lesion`` over cases with a lesion; ``false_volume_normal`` in mm3 per normal case, where
-    there is one.
+    ``pauc`` and ``pauc_10`` to 3 and 10 false positives per case; ``sensitivity_1fp``, ``_2fp``,
+    ``_4fp`` and ``_8fp`` at so many; ``dice_lesion`` over cases with a lesion;
+    ``false_volume_normal`` in mm3 per normal case, where there is one.
     """
     curve = froc([case.detections for case in detected])
     masks = [(case.probability >= LESION, case.case.lesion) for case in detected]
     metrics = {
         "pauc": partial_area(curve, 3.0),
         "pauc_10": partial_area(curve, 10.0),
-        "sensitivity_1fp": sensitivity_at(curve, 1.0),
+        **{f"sensitivity_{count}fp": sensitivity_at(curve, count) for count in (1, 2, 4, 8)},
         "dice_lesion": mean_dice_of_lesion_cases(masks),
     }
     volumes = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workloads.errors import WorkloadError, did_you_mean
@@ -29,6 +29,8 @@ class Parameter:
         The values of a categorical parameter, which has no ``low`` and ``high``.
     meaning : str
         One line for people, with the unit.
+    when : mapping
+        Other parameters and the values that they must have for this one to exist.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Parameter:
     log: bool = False
     choices: tuple[str, ...] = ()
     meaning: str = ""
+    when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -49,6 +52,12 @@ class Parameter:
         if self.choices:
             return " | ".join(self.choices)
         return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
+
+    def condition(self) -> str:
+        """When it exists, in words: ``with optimizer sgd``; empty where it always does."""
+        return " and ".join(
+            f"with {parent} " + " or ".join(str(value) for value in allowed) for parent, allowed in self.when.items()
+        )
 
     def check(self, value: Any) -> Value:
         """``value`` in the parameter's own type.
@@ -91,7 +100,12 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def resolve(parameters: Iterable[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every parameter's value: the given one, checked, else its default.
+    """Every active parameter's value: the given one, checked, else its default.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        A parameter comes after those of its ``when``. One that does not exist there is left out, given or not.
 
     Raises
     ------
@@ -102,4 +116,9 @@ def resolve(parameters: Iterable[Parameter], given: Mapping[str, Any]) -> dict[s
     for name in given:
         if name not in known:
             raise WorkloadError(f"no parameter is called {name!r}", hint=did_you_mean(name, known))
-    return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
+    values: dict[str, Any] = {}
+    for name, parameter in known.items():
+        value = parameter.check(given.get(name, parameter.default))
+        if all(values.get(parent) in allowed for parent, allowed in parameter.when.items()):
+            values[name] = value
+    return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from foreign import BoTorchEngine, SmacEngine
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from protocol import WARM_UP
 
@@ -46,11 +47,20 @@ ENGINES: Mapping[str, Callable[[int], BaseSampler]] = {
     "gp": _gp,
     "cmaes": _cmaes,
     "skopt": _ours("skopt"),
+    "smac": SmacEngine,
+    "botorch": BoTorchEngine,
     "random": lambda seed: RandomSampler(seed=seed),
 }
-NEEDS = {"gp": ("torch",), "cmaes": ("cmaes",), "skopt": ("skopt",)}
+# Modules that an engine needs, and what to install for them.
+NEEDS: Mapping[str, Mapping[str, str]] = {
+    "gp": {"torch": "torch"},
+    "cmaes": {"cmaes": "cmaes"},
+    "skopt": {"skopt": "scikit-optimize"},
+    "smac": {"smac": "smac"},
+    "botorch": {"botorch": "botorch"},
+}
 
 
 def missing(name: str) -> list[str]:
-    """Packages that the engine needs and that are not installed."""
-    return [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+    """What must be installed before the engine can take part, in pip's words."""
+    return [package for module, package in NEEDS.get(name, {}).items() if importlib.util.find_spec(module) is None]

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Key", "Relative", "relative"]
+__all__ = ["COARSE", "FLOOR", "Key", "Relative", "relative"]
 
 Key = tuple[str, str, int, int]  # engine, problem, workers, seed
 
 # Below this share of the median random regret an incumbent is as good as the optimum, and a ratio says nothing.
 FLOOR = 1e-6
+# For a user a thousandth is as good: with this floor no problem that one engine solves exactly rules the mean.
+COARSE = 1e-3
+NOTHING = 1.0  # regret of a search in which no trial succeeded: the median random configuration's
 DRAWS = 1000
 
 
@@ -50,23 +53,30 @@ class Relative:
 
 
 def relative(
-    done: Mapping[Key, Mapping[str, Any]], engine: str, other: str, problems: Sequence[str], workers: int
+    done: Mapping[Key, Mapping[str, Any]],
+    engine: str,
+    other: str,
+    problems: Sequence[str],
+    workers: int,
+    *,
+    floor: float = FLOOR,
 ) -> Relative | None:
-    """Compare two engines on what both have run; None where that is nothing."""
+    """Compare two engines on what both have run, regrets below ``floor`` counted as that; None where it is nothing."""
     pairs: dict[str, np.ndarray] = {}
     for problem in problems:
         seeds = sorted(seed for who, what, count, seed in done if (who, what, count) == (engine, problem, workers))
         both = [seed for seed in seeds if (other, problem, workers, seed) in done]
         if both:
             pairs[problem] = np.array(
-                [[max(FLOOR, done[who, problem, workers, seed]["regret"]) for seed in both] for who in (engine, other)]
+                [[_regret(done[who, problem, workers, seed], floor) for seed in both] for who in (engine, other)]
             )
     if not pairs:
         return None
     rng = np.random.default_rng(0)
     by_problem = np.array([np.log(_redrawn(regrets, rng)) for regrets in pairs.values()])
-    chosen = rng.integers(len(pairs), size=(len(pairs), DRAWS))
-    low, high = np.exp(np.quantile(by_problem[chosen, np.arange(DRAWS)].mean(axis=0), [0.05, 0.95]))
+    # A problem that is drawn twice has seeds of its own each time.
+    chosen, draws = rng.integers(len(pairs), size=(len(pairs), DRAWS)), rng.integers(DRAWS, size=(len(pairs), DRAWS))
+    low, high = np.exp(np.quantile(by_problem[chosen, draws].mean(axis=0), [0.05, 0.95]))
     ratios = {problem: float(regrets[0].mean() / regrets[1].mean()) for problem, regrets in pairs.items()}
     return Relative(
         value=math.exp(sum(map(math.log, ratios.values())) / len(ratios)),
@@ -75,6 +85,11 @@ def relative(
         problems=ratios,
         runs=sum(regrets.shape[1] for regrets in pairs.values()),
     )
+
+
+def _regret(row: Mapping[str, Any], floor: float) -> float:
+    regret = row["regret"]
+    return NOTHING if regret is None or math.isnan(regret) else max(floor, regret)
 
 
 def _redrawn(regrets: np.ndarray, rng: np.random.Generator) -> np.ndarray:

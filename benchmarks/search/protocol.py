@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-__all__ = ["Paired", "one_thread", "scale", "search"]
+__all__ = ["SIGMA", "Paired", "luck", "one_thread", "scale", "search"]
 
 WARM_UP = 3
 SIGMA = 0.6
@@ -117,11 +117,11 @@ def search(
         while asked < trials and len(running) < workers:
             trial = study.ask()
             value = problem.objective(trial)
-            duration = math.exp(SIGMA * _luck(seed, asked)[0])
+            duration = math.exp(SIGMA * luck(seed, asked)[0])
             heapq.heappush(running, (now + duration, asked, trial, value))
             asked += 1
         now, index, trial, value = heapq.heappop(running)
-        observed = value + problem.noise * _luck(seed, index)[1]
+        observed = value + problem.noise * luck(seed, index)[1]
         if math.isnan(value):
             failed += 1
             study.tell(trial, state=TrialState.FAIL)
@@ -133,7 +133,8 @@ def search(
     return {"regret": curve[-1], "curve": curve, "cpu": sampler.cpu / trials, "failed": failed}
 
 
-def _luck(seed: int, index: int) -> tuple[float, float]:
+def luck(seed: int, index: int) -> tuple[float, float]:
+    """Standard normal numbers of a trial: for its duration and for its noise."""
     first, second = np.random.default_rng([20, seed, index]).standard_normal(2)
     return float(first), float(second)
 

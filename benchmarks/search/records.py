@@ -14,6 +14,7 @@ from engines import ENGINES
 from paired import Key
 from problems import ALL
 from protocol import search
+from versions import versions
 
 __all__ = ["load", "run"]
 
@@ -58,6 +59,8 @@ def run(
             made = search(ALL[problem], functools.partial(_make, name), seed=seed, workers=count, trials=trials)
             row: dict[str, Any] = {"engine": name, "problem": problem, "workers": count, "seed": seed, **made}
             row["curve"] = [None if math.isnan(value) else round(value, 9) for value in made["curve"]]
+            row["regret"] = None if math.isnan(made["regret"]) else made["regret"]
+            row["versions"] = versions(name)
             out.write(json.dumps(row) + "\n")
             out.flush()
             done[name, problem, count, seed] = row

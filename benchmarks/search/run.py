@@ -49,7 +49,7 @@ def main() -> None:
         problems = {name: problems[name] for name in given.problems}
     engines = list(dict.fromkeys([*given.engines, BASELINE]))
     for name in [name for name in engines if missing(name) and not given.draw_only]:
-        print(f"{name} is left out: {' and '.join(missing(name))} not installed")
+        print(f"{name} is left out: pip install {' '.join(missing(name))}")
         engines.remove(name)
     path = given.out or Path(f"search-{given.set}.jsonl")
     if given.draw_only:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paired import Key, relative
+from paired import COARSE, Key, relative
 from problems import Problem
 
 __all__ = ["figure", "report"]
@@ -24,9 +24,10 @@ def report(
     families = list(dict.fromkeys(problem.family for problem in problems.values()))
     lines = [
         f"Regret relative to `{baseline}` on the same seeds, geometric mean, 90 % interval; below 1 is better.",
+        f"Coarse: regrets below {COARSE:g} count as {COARSE:g}: a problem that one engine solves exactly does not rule the mean.",
         "",
-        _row("engine", "N", "all", "interval", *families, "runs", "ms/ask"),
-        _rule(6 + len(families)),
+        _row("engine", "N", "all", "interval", "coarse", *families, "runs", "ms/ask"),
+        _rule(7 + len(families)),
     ]
     for name in engines:
         for count in workers:
@@ -35,12 +36,14 @@ def report(
             by_family = [
                 found.of(problem for problem, of in problems.items() if of.family == family) for family in families
             ]
+            coarse = relative(done, name, baseline, list(problems), count, floor=COARSE)
             lines.append(
                 _row(
                     f"`{name}`",
                     str(count),
                     f"{found.value:.2f}",
                     f"{found.low:.2f} - {found.high:.2f}",
+                    f"{coarse.value:.2f}" if coarse else "",
                     *[f"{value:.2f}" for value in by_family],
                     str(found.runs),
                     f"{_milliseconds(done, name, problems, count):.0f}",

@@ -28,6 +28,8 @@ class Verb(NamedTuple):
 
     module: str
     help: str
+    function: str = ""
+    """In place of the verb, where that is a word of Python's."""
 
 
 VERBS: dict[str, Verb] = {
@@ -46,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb("export", "Write all trials as CSV, JSON or another format."),
     "compare": Verb("compare", "Compare samplers and parallelisms on one study."),
     "simulate": Verb("simulate", "Say what N trials at a time would take and cost."),
+    "import": Verb("import_study", "Go on with a study that was begun with Optuna.", "import_study"),
     "sites": Verb("sites", "List the known sites, or show one."),
     "login": Verb("login", "Log in to a remote site once, for all later connections."),
     "doctor": Verb("doctor", "Look at this installation, a site or a study; say what to do."),
@@ -57,7 +60,7 @@ VERBS: dict[str, Verb] = {
 
 def _load(verb: str) -> TyperCommand:
     """Import a verb's module and make its command."""
-    function = getattr(importlib.import_module(f"orchestrator.cli.{VERBS[verb].module}"), verb)
+    function = getattr(importlib.import_module(f"orchestrator.cli.{VERBS[verb].module}"), VERBS[verb].function or verb)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(name=verb, help=VERBS[verb].help if not function.__doc__ else None)(function)
     command = typer.main.get_command(alone)

@@ -29,7 +29,9 @@ __all__ = ["best"]
 def best(
     study: StudyArgument = "",
     root: RootOption = Path("runs"),
-    count: Annotated[int, typer.Option("--count", "-n", help="How many.", min=1)] = 1,
+    count: Annotated[
+        int, typer.Option("--count", "-n", help="How many; 0: one, of several objectives the whole front.", min=0)
+    ] = 0,
     export: Annotated[
         Path | None, typer.Option("--export", help="Copy their parameters, metrics and artefacts into this folder.")
     ] = None,
@@ -39,9 +41,11 @@ def best(
     from orchestrator.studies.reader import read_study
 
     record = read_study(find_folder(study, root))
-    chosen = record.best(count)
+    chosen = record.best(count or (1 if len(record.objectives) == 1 else max(1, len(record.front()))))
     if not chosen:
-        raise UsageError(f"study {record.name!r} has no complete trial yet", hint="see `survey status`")
+        words = record.nothing_feasible or "it has no complete trial yet"
+        raise UsageError(f"study {record.name!r} has no best trial: {words}", hint="see `survey status`")
+    front = {trial.number for trial in record.front()} if len(record.objectives) > 1 else set()
     if export is not None:
         with told_in_words(export):
             places = [export / f"{rank:02d}-trial-{trial.number:05d}" for rank, trial in enumerate(chosen, start=1)]
@@ -53,7 +57,8 @@ def best(
         emit_json({"study": record.name, "best": [dataclasses.asdict(trial) for trial in chosen]})
         return
     for trial in chosen:
-        typer.echo(f"trial {trial.number}: {goals(record, trial)}")
+        behind = ", behind the front" if front and trial.number not in front else ""
+        typer.echo(f"trial {trial.number}: {goals(record, trial)}{behind}")
         for name, value in trial.params.items():
             typer.echo(f"  {name} = {value:.6g}" if isinstance(value, float) else f"  {name} = {value}")
         others = {name: value for name, value in trial.metrics.items() if name not in record.objectives}
@@ -71,6 +76,7 @@ def _write_facts(record: StudyRecord, trial: TrialRecord, place: Path) -> None:
         "params": trial.params,
         "values": trial.values,
         "metrics": trial.metrics,
+        "constraints": trial.constraints,
         "info": trial.info,
     }
     (place / "trial.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -80,21 +86,33 @@ async def _copy_artifacts(root: Path, places: Sequence[tuple[TrialRecord, Path]]
     """Copy what trials left into a folder of each; from a site that is out of sight, through its transport."""
     from orchestrator.config.site import load_site
     from orchestrator.jobs.fetch import far_site, fetch_tree, is_far
-    from orchestrator.search.layout import StudyFolder, trial_key
-    from orchestrator.store.ledger import Ledger
+    from orchestrator.search.layout import StudyFolder
 
     connected: dict[Path, RemoteTransport] = {}
     async with contextlib.AsyncExitStack() as stack:
         for trial, place in places:
-            attempt = Ledger(root).latest(trial_key(trial.number))
-            file = StudyFolder(root).site_of(attempt.site if attempt is not None else "")
-            site = load_site(file) if file.is_file() else None
-            if site is not None and is_far(site) and file not in connected:
-                connected[file], _ = await stack.enter_async_context(far_site(site))
-            source, target = Path(trial.directory) / "artifacts", place / "artifacts"
-            if (far := connected.get(file)) is not None:
-                found = bool(await fetch_tree(far, str(source), target))
-            elif found := source.is_dir():
-                shutil.copytree(source, target, dirs_exist_ok=True)
+            found = False
+            for run, directory, name in _left_by(root, trial):
+                file = StudyFolder(root).site_of(name)
+                site = load_site(file) if file.is_file() else None
+                if site is not None and is_far(site) and file not in connected:
+                    connected[file], _ = await stack.enter_async_context(far_site(site))
+                source, target = Path(directory) / "artifacts", place / "artifacts" / run
+                if (far := connected.get(file)) is not None:
+                    found |= bool(await fetch_tree(far, str(source), target))
+                elif source.is_dir():
+                    shutil.copytree(source, target, dirs_exist_ok=True)
+                    found = True
             if not found:
                 message(f"trial {trial.number} kept no artefacts (see `keep:` in study.yaml)")
+
+
+def _left_by(root: Path, trial: TrialRecord) -> list[tuple[str, str, str]]:
+    """Where a trial, or each of its runs, has left its files: a name for the run, the folder, the site."""
+    from orchestrator.search.layout import trial_key
+    from orchestrator.store.ledger import Ledger
+
+    if trial.runs:
+        return [(f"run-{run.run}", run.directory, run.site) for run in trial.runs if run.directory]
+    attempt = Ledger(root).latest(trial_key(trial.number))
+    return [("", trial.directory, attempt.site if attempt is not None else "")]

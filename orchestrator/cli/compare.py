@@ -41,6 +41,11 @@ def compare(
     origin = comparison.resolve().parent
     study_path = origin / plan.study
     study = Study.load(study_path)
+    if len(study.targets) > 1:
+        raise UsageError(
+            f"a comparison compares one objective, and study {study.name} has {len(study.targets)}",
+            hint=f"name one of them as its objective: {', '.join(each.metric for each in study.targets)}",
+        )
     folder = (root / plan.name).resolve()
     if draw_only:
         results = recorded(plan, folder)

@@ -198,7 +198,8 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
             return f"{arm or 'study'}: {event['trials']} trials{again if event['done'] + event['resumed'] else ''}"
         case "told":
             values = event.get("values")
-            said = f"{tally.objective} {values[0]:.6g}{' (best)' if best else ''}" if values else tally.why(name, event)
+            words = tally.standing.words(values, event.get("broken", ()), best=best) if values else ""
+            said = words or tally.why(name, event)
             return f"trial {name}: {said}  [{tally.done}/{tally.total}{_ahead(tally)}]"
         case "retry":
             more = f", with {event['memory']} MiB of memory" if event.get("memory") else ""
@@ -207,7 +208,7 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
             return _waits(name, f"{event['word']} {message}".rstrip())
         case "waiting" | "held" if not tally.is_news(event, arm):
             return ""
-        case "waiting" | "held" | "trouble" | "changed" | "stopping" | "enough":
+        case "waiting" | "held" | "trouble" | "changed" | "warm-start" | "stopping" | "enough":
             return f"{event['event']}: {message}"
         case "set-aside":
             return f"trial {name}: {message}"

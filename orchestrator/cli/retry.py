@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import emit_json
+from orchestrator.cli.output import emit_json, message
 from orchestrator.cli.target import JsonOption, RootOption, find_folder
 from orchestrator.errors import UsageError
 
@@ -27,7 +27,8 @@ def retry(
     """Ask for failed trials again; the next `survey run` of the study runs them.
 
     Each becomes a new trial with the same parameters and a seed of its own. It has the failed one's
-    place in the budget, so that the study does not grow. While a driver runs nothing can be asked for.
+    place in the budget, so that the study does not grow. It is run also where a rule of `stop:` on values
+    has ended the study, and not beyond a limit of hours. While a driver runs nothing can be asked for.
     """
     from orchestrator.clock import SystemClock
     from orchestrator.config.study import Study
@@ -35,6 +36,7 @@ def retry(
     from orchestrator.store.lease import Lease
     from orchestrator.store.retrying import failed_trials, retry_trials
     from orchestrator.store.studydb import StudyDatabase
+    from orchestrator.studies.reader import read_study
 
     if bool(trials) == every:
         raise UsageError(
@@ -63,6 +65,10 @@ def retry(
         return
     for old, new in pairs:
         typer.echo(f"trial {old} is asked for again, as trial {new}")
+    if pairs and (record := read_study(folder.root)).state == "done":
+        message(
+            f"it does not run as long as a limit of the study is reached ({record.message}): raise it in study.yaml"
+        )
     typer.echo(
         f"`survey run {found.name}` runs {'them' if len(pairs) > 1 else 'it'}" if pairs else "no trial has failed"
     )

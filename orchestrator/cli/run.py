@@ -22,6 +22,8 @@ from orchestrator.store.atomic import told_in_words
 from orchestrator.studies.reader import read_study
 
 if TYPE_CHECKING:
+    from orchestrator.cli.tally import Tally
+    from orchestrator.config.study import Study
     from orchestrator.jobs.session import Event
     from orchestrator.store.record import StudyRecord, TrialRecord
 
@@ -29,13 +31,14 @@ __all__ = [
     "DetachOption",
     "SiteOption",
     "YesOption",
-    "best_before",
+    "best_lines",
     "both",
     "drive",
     "goals",
     "print_result",
     "resume",
     "run",
+    "study_tally",
 ]
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -64,19 +67,17 @@ def run(
     """
     ready = prepare(study, root, site, host_key=accept_host_key, ask=not yes)
     from orchestrator.cli.hangup import Lasting
-    from orchestrator.cli.tally import Tally
     from orchestrator.search.driver import StudyDriver
     from orchestrator.store.snapshot import published
 
     target, folder = ready.target, ready.folder
-    goal = target.study.targets[0]
     if detach:
         words = [study or str(folder.root), "--root", str(root), "--yes", *(("--site", site) if site else ())]
         _detached(
             [*words, *(("--accept-host-key", accept_host_key) if accept_host_key else ())], folder, as_json=as_json
         )
         return
-    tally = Tally(goal.metric, maximize=goal.direction == "maximize", best=best_before(folder))
+    tally = study_tally(target.study, folder)
     notifier, before = make_notifier(target.study, folder.root), published(folder.root)
     try:
         with notifier.watching(), Lasting(tally, log=folder.log) as display:
@@ -131,14 +132,20 @@ def _detached(words: Sequence[str], folder: StudyFolder, *, as_json: bool) -> No
     typer.echo(f"stop:   survey stop {folder.root}")
 
 
-def best_before(folder: StudyFolder) -> tuple[str, float] | None:
-    """The best trial of earlier runs, for the display; None where nobody knows."""
-    if not folder.begun:
-        return None
-    with contextlib.suppress(SurveyError):  # the driver will say what is wrong, if it is
-        for trial in read_study(folder.root).best():
-            return (str(trial.number), trial.values[0]) if trial.values else None
-    return None
+def study_tally(study: Study, folder: StudyFolder) -> Tally:
+    """A tally for the display, which knows the best trials of earlier runs."""
+    from orchestrator.cli.standing import Standing
+    from orchestrator.cli.tally import Tally
+
+    before: dict[str, tuple[float, ...]] = {}
+    if folder.begun:
+        with contextlib.suppress(SurveyError):  # the driver will say what is wrong, if it is
+            record = read_study(folder.root)
+            known = record.front() if len(study.targets) > 1 else record.best()
+            before = {str(trial.number): trial.values or () for trial in known}
+    first = study.targets[0]
+    standing = Standing([(each.metric, each.direction) for each in study.targets], before)
+    return Tally(first.metric, maximize=first.direction == "maximize", standing=standing)
 
 
 def both(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -235,15 +242,37 @@ def print_result(record: StudyRecord) -> None:
     """What a study came to, in a few lines on stdout."""
     counts = {word: sum(trial.state == word for trial in record.counted) for word in ("complete", "pruned", "failed")}
     shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no trial finished"
+    infeasible = len(record.complete) - len(record.feasible)
+    shown += f" ({infeasible} infeasible)" if infeasible else ""
     typer.echo(f"{record.name}: {record.state}, {shown}, {record.planned} planned")
-    for trial in record.best():
-        typer.echo(f"best: trial {trial.number}, {goals(record, trial)}")
+    for line in best_lines(record):
+        typer.echo(line)
+    for trial in record.best() if len(record.objectives) == 1 else ():
         for name, param in trial.params.items():
             typer.echo(f"  {name} = {param:.6g}" if isinstance(param, float) else f"  {name} = {param}")
     typer.echo(f"record: {record.root}")
 
 
+def best_lines(record: StudyRecord) -> list[str]:
+    """The best trial in words; of several objectives the front, or its ends where it is long."""
+    if record.nothing_feasible:
+        return [record.nothing_feasible]
+    if len(record.objectives) == 1:
+        return [f"best: trial {trial.number}, {goals(record, trial)}" for trial in record.best()]
+    on = record.front()
+    if not on:
+        return []
+    lines = [f"  trial {trial.number}, {goals(record, trial)}" for trial in on]
+    if len(on) > _SHOWN:
+        lines[_SHOWN // 2 : -(_SHOWN // 2)] = [f"  ... {len(on) - _SHOWN} more: `survey best {record.root}`"]
+    return [f"front of {len(on)}:", *lines]
+
+
+_SHOWN = 8
+
+
 def goals(record: StudyRecord, trial: TrialRecord) -> str:
-    """The objectives of a trial in words: ``loss = 0.25``."""
+    """The objectives of a trial in words: ``loss = 0.25``, of several runs their mean and standard deviation."""
     pairs = zip(record.objectives, trial.values or (), strict=False)
-    return ", ".join(f"{name} = {value:.6g}" for name, value in pairs)
+    words = [(f"{name} = {value:.6g}", trial.spread.get(name)) for name, value in pairs]
+    return ", ".join(text if spread is None else f"{text} \N{PLUS-MINUS SIGN} {spread:.2g}" for text, spread in words)

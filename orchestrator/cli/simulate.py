@@ -70,7 +70,13 @@ def simulate(
 
     slots = _slots(parallel)
     chosen = _ways(ways)
-    plan = _changed(load_target(study, root).study, trials, sampler)
+    loaded = load_target(study, root)
+    plan = _changed(loaded.study, trials, sampler, loaded.origin)
+    if len(plan.targets) > 1:
+        raise UsageError(f"study {plan.name} has {len(plan.targets)} objectives: simulate it with one of them")
+    if plan.constraints:
+        message("the model of the trials knows the objective alone: the study's constraints are left out")
+        plan = plan.model_copy(update={"constraints": None})
     rows = read_table(table, plan, seconds=seconds)
     machine = _machine(rows, queue_wait, run_time, failures=failures, nodes=nodes, pack=pack, submits=submits)
     model = Neighbours(rows, plan.space, plan.targets[0].metric)
@@ -106,8 +112,10 @@ def _ways(text: str) -> list[Way]:
     return [way for way in WAYS if way in words]
 
 
-def _changed(study: Study, trials: int | None, sampler: str) -> Study:
+def _changed(study: Study, trials: int | None, sampler: str, origin: Path) -> Study:
     changes: dict[str, object] = {} if trials is None else {"trials": trials}
+    if study.warm_start is not None:
+        changes["warm_start"] = study.warm_start.below(origin)
     if sampler and sampler != study.sampler.name:
         # Options are the old sampler's own words.
         changes["sampler"] = study.sampler.model_copy(update={"name": sampler, "options": {}})

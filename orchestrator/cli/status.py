@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from orchestrator.cli.output import emit_json, message, print_table
-from orchestrator.cli.run import goals
+from orchestrator.cli.run import best_lines
 from orchestrator.cli.tally import span
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 
@@ -38,23 +39,13 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
     typer.echo(f"as of {clock_time(record.updated, now)}{_ahead(record)}")
     if spent := _spent(record):
         typer.echo(spent)
-    for trial in record.best():
-        typer.echo(f"best: trial {trial.number}, {goals(record, trial)}")
+    for line in best_lines(record):
+        typer.echo(line)
     running = [trial for trial in record.trials if trial.state == "running"]
     if running:
         print_table(
             ("trial", "job", "submitted", "for", "step", "latest"),
-            [
-                (
-                    str(trial.number),
-                    trial.job_id or "-",
-                    clock_time(trial.submitted, now),
-                    span(now - trial.submitted) if trial.submitted else "-",
-                    str(max(trial.steps)) if trial.steps else "-",
-                    f"{trial.steps[max(trial.steps)]:.4g}" if trial.steps else "-",
-                )
-                for trial in running
-            ],
+            [row for trial in running for row in _rows(trial, now)],
         )
     if paused := [trial for trial in record.trials if trial.state == "paused"]:
         typer.echo(f"paused, to go on if they turn out to be among the best: {_aside(paused)}")
@@ -68,14 +59,16 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
         message(f"survey resume {record.root} goes on with it")
 
 
-_WORDS = ("complete", "pruned", "failed", "running", "paused", "not submitted yet", "waiting")
+_WORDS = ("complete", "infeasible", "pruned", "failed", "running", "paused", "not submitted yet", "waiting")
 _FAILURES = 5
 _PAUSED = 8
 _LATEST = 20
 
 
 def _word(trial: TrialRecord) -> str:
-    """A trial's state; one that a driver has begun is not running before its job is there."""
+    """A trial's state; one that breaks a constraint is infeasible, and one that a driver has begun is not running before its job is there."""
+    if trial.state == "complete" and not trial.feasible:
+        return "infeasible"
     return "not submitted yet" if trial.state == "running" and not trial.job_id else trial.state
 
 
@@ -89,6 +82,24 @@ def _aside(paused: Sequence[TrialRecord]) -> str:
     return ", ".join(words[:_PAUSED]) + (f" and {len(paused) - _PAUSED} more" if len(paused) > _PAUSED else "")
 
 
+def _rows(trial: TrialRecord, now: float) -> Iterator[tuple[str, ...]]:
+    """A trial in flight, or each of its runs: its job, since when, and the latest report."""
+    for run in trial.runs or (None,):
+        job = trial if run is None else run
+        step = "-" if not trial.steps else str(max(trial.steps))
+        latest = "-" if not trial.steps else f"{trial.steps[max(trial.steps)]:.4g}"
+        if run is not None and run.verdict is not None:
+            latest = run.verdict
+        yield (
+            f"{trial.number}" if run is None else f"{trial.number} run {run.run}",
+            job.job_id or "-",
+            clock_time(job.submitted, now),
+            span((job.ended or now) - job.submitted) if job.submitted else "-",
+            step,
+            latest,
+        )
+
+
 def _ahead(record: StudyRecord) -> str:
     """The end in sight: trials to come, by the mean time from submit to end of the latest, N at a time."""
     ended = record.finished
@@ -96,7 +107,9 @@ def _ahead(record: StudyRecord) -> str:
     left = record.planned - len(ended)
     if record.state != "running" or not spans or left < 1:
         return ""
-    return f", about {span(sum(spans) / len(spans) * max(1.0, left / record.parallel))} to go"
+    # The runs of a trial go side by side.
+    width = max(1.0, record.parallel / max([1, *(len(trial.runs) for trial in ended)]))
+    return f", about {span(sum(spans) / len(spans) * max(1.0, left / width))} to go"
 
 
 def _spent(record: StudyRecord) -> str:

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cli.standing import Standing
+
 __all__ = ["Row", "Tally", "name_of", "span"]
+
+_RUN = " run "
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class Tally:
         Trials of each arm of a comparison, so that the end in sight is the whole comparison's.
     best : tuple of str and float, optional
         The best trial of earlier runs.
+    standing : Standing, optional
+        In place of the three: what is known of several objectives.
 
     Attributes
     ----------
@@ -48,8 +54,10 @@ class Tally:
         maximize: bool,
         expected: Mapping[str, int] | None = None,
         best: tuple[str, float] | None = None,
+        standing: Standing | None = None,
     ) -> None:
-        self.objective = objective
+        before = {} if best is None else {best[0]: best[1:]}
+        self.standing = standing or Standing([(objective, "maximize" if maximize else "minimize")], before)
         self.running: dict[str, Row] = {}
         self.done = 0
         self.failed = 0
@@ -57,9 +65,7 @@ class Tally:
         self.stop: float | None = None
         self._names: dict[str, str] = {}
         self._said: dict[tuple[str, str], str] = {}
-        self._maximize = maximize
         self._expected = dict(expected or {})
-        self._best = best
         self._reasons: dict[str, str] = {}
         self._planned: dict[str, float] = {}
         self._spent = 0.0
@@ -86,9 +92,9 @@ class Tally:
                 self.paused.discard(name)
                 self.running[name] = Row(since=event["time"])
                 self._names[f"{arm}:{event['tag']}"] = name
-                self._widest = max(self._widest, len(self.running))
+                self._widest = max(self._widest, len({_trial(each) for each in self.running}))
                 if event["event"] == "planned":
-                    self._planned.setdefault(name, event["time"])
+                    self._planned.setdefault(_trial(name), event["time"])
             case "submitted" if row is not None:
                 row.state, row.job = "queued", event["job_id"]
             case "held":
@@ -101,14 +107,19 @@ class Tally:
                 row.stuck = f"{row.state} {event['message']}".rstrip() if event.get("stuck") else ""
             case "progress" if row is not None:
                 row.state, row.last, row.stuck = "running", f"step {event['step']}: {event['value']:.4g}", ""
-            case "ended" if event.get("message"):
-                self._reasons[name] = str(event["message"])
+            case "ended":
+                # Runs that are ended because another one has no result are no reason.
+                if event.get("message") and not (event["verdict"] == "cancelled" and _trial(name) in self._reasons):
+                    self._reasons[_trial(name)] = str(event["message"])
+                if name != _trial(name):
+                    self.running.pop(name, None)
             case "told":
                 return self._told(event, name)
         return False
 
     def _told(self, event: Mapping[str, Any], name: str) -> bool:
-        self.running.pop(name, None)
+        for row in [row for row in self.running if _trial(row) == name]:
+            del self.running[row]
         self.paused.discard(name)
         self.done += 1
         self.failed += event["state"] == "failed"
@@ -116,14 +127,8 @@ class Tally:
         if planned is not None:
             self._spent += max(0.0, event["time"] - planned)
             self._counted += 1
-        values = event.get("values")
-        if not values:
-            return False
-        value = float(values[0])
-        if self._best is None or (value > self._best[1] if self._maximize else value < self._best[1]):
-            self._best = name, value
-            return True
-        return False
+        values = event.get("values") or ()
+        return bool(values) and self.standing.take(name, values, event.get("broken", ()))
 
     def name(self, event: Mapping[str, Any], arm: str) -> str:
         """Name of the trial that an event is about: by its number, its key or the tag of its attempt."""
@@ -167,26 +172,31 @@ class Tally:
 
     def summary(self) -> str:
         """Say how far it is."""
-        failed = (f", {self.failed} failed" if self.failed else "") + (
-            f", {len(self.paused)} paused" if self.paused else ""
-        )
-        best = "" if self._best is None else f", best {self.objective} {self._best[1]:.6g} (trial {self._best[0]})"
-        return f"{self.done}/{self.total} trials{failed}{best}"
+        others = {"failed": self.failed, "paused": len(self.paused)}
+        counts = "".join(f", {count} {word}" for word, count in others.items() if count)
+        found = self.standing.summary()
+        return f"{self.done}/{self.total} trials{counts}{', ' + found if found else ''}"
 
 
 def name_of(event: Mapping[str, Any], arm: str) -> str:
     """The trial that an event is about, as people call it: its number, after its arm if there are several.
 
-    Empty where the event names neither number nor key.
+    One of several runs is ``7 run 2``. Empty where the event names neither number nor key.
     """
     number = event.get("number")
     if number is None:
         key = str(event.get("key", ""))
         if not key:
             return ""
-        head = key.split("/", 1)[0]
+        head, _, run = key.partition("/run-")
         number = int(head) if head.isdigit() else key
+        number = f"{number}{_RUN}{run}" if run else number
     return f"{arm}:{number}" if arm else str(number)
+
+
+def _trial(name: str) -> str:
+    """The trial that a row is of, be it a run of it."""
+    return name.partition(_RUN)[0]
 
 
 def span(seconds: float) -> str:

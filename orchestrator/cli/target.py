@@ -85,7 +85,7 @@ def load_target(name: str, root: Path) -> Target:
         study=Study.load(root_of / "study.yaml"),
         origin=Path(provenance.get("workdir") or root_of),
         root=root_of.parent,
-        site=str(root_of / "site.yaml"),
+        site=str(root_of / "site.yaml") if (root_of / "site.yaml").is_file() else None,
     )
 
 

@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.output import console, emit_json, message, state
 from orchestrator.cli.prepare import make_notifier, prepare
-from orchestrator.cli.run import SiteOption, YesOption, best_before, both, drive
+from orchestrator.cli.run import SiteOption, YesOption, both, drive, study_tally
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument
 from orchestrator.errors import HeldByAnother, Paused, SurveyError, TooManyFailures
 
@@ -40,13 +40,11 @@ def tick(
     """
     ready = prepare(study, root, site, ask=not yes)
     from orchestrator.cli.live import Lines
-    from orchestrator.cli.tally import Tally
     from orchestrator.search.driver import StudyDriver
     from orchestrator.store.snapshot import published
 
-    goal = ready.target.study.targets[0]
     before = published(ready.folder.root)
-    tally = Tally(goal.metric, maximize=goal.direction == "maximize", best=best_before(ready.folder))
+    tally = study_tally(ready.target.study, ready.folder)
     notifier = make_notifier(ready.target.study, ready.folder.root, again=_DAY)
     try:
         with notifier.watching(), Lines(console(), tally, verbosity=state().verbosity) as display:

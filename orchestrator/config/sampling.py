@@ -15,9 +15,7 @@ __all__ = ["BareName", "Sampler", "SamplerOrName"]
 class Sampler(Frozen):
     """What chooses the parameters of the next trial."""
 
-    name: PlainName = Field(
-        default="bo", description="bo, random, grid, tpe, cmaes, gp, qmc, skopt, or another that is installed."
-    )
+    name: PlainName = Field(default="bo", description="bo, random, grid, tpe, cmaes, gp, qmc, skopt or nsga2.")
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = Field(
         default=0, description="Same seed and same results, same parameters."
     )

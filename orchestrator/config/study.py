@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from orchestrator.config.constraints import Constraint
+from orchestrator.config.evaluation import Evaluation
 from orchestrator.config.fields import Frozen, Number, OneLine, PlainName, Text, Variables, Whole
 from orchestrator.config.loading import did_you_mean, dump_data, load_model
 from orchestrator.config.mistakes import mistake_at
@@ -20,7 +21,9 @@ from orchestrator.config.site import BatchOptions
 from orchestrator.config.sites import SiteOrName, check_shares
 from orchestrator.config.stopping import Stopping
 from orchestrator.config.units import Duration, MemorySize, Walltime
-from orchestrator.errors import UsageError
+from orchestrator.config.urls import DatabaseURL, filled
+from orchestrator.config.warm_start import WarmStartOrPlace
+from orchestrator.config.where import ConditionText, unknown_name
 from orchestrator.model import Verdict
 
 if TYPE_CHECKING:
@@ -162,20 +165,6 @@ class Failures(Frozen):
     )
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        secrets = [parts.password, *(value for key, value in parse_qsl(parts.query) if "password" in key.lower())]
-    except ValueError as error:
-        raise ValueError(f"not a URL: {error}") from None
-    if any(secret and not _VARIABLE.fullmatch(secret) for secret in secrets):
-        raise ValueError("no password in a file: write ${NAME} in its place and set that environment variable")
-    return url
-
-
 class Study(Frozen):
     """One search, as study.yaml describes it."""
 
@@ -187,14 +176,23 @@ class Study(Frozen):
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] | None = Field(
         default=None, description="Several objectives at once, in place of objective."
     )
+    constraints: tuple[Constraint, ...] | None = Field(
+        default=None, description="Bounds of metrics; a trial beyond one is complete, but never the best."
+    )
     metrics: tuple[MetricName, ...] = Field(default=(), description="Further metrics that trials report.")
 
     space: Space = Field(description="The parameters by name.")
+    where: tuple[ConditionText, ...] | None = Field(
+        default=None, description='Conditions between parameters that every trial meets: "filters_1 <= filters_2".'
+    )
     sampler: SamplerOrName = Field(default=Sampler(), description="What chooses the parameters of the next trial.")
+    warm_start: WarmStartOrPlace | None = Field(
+        default=None, description="Earlier trials to begin with: a study, an Optuna database or a table."
+    )
     trials: Annotated[Whole, Field(ge=1)] = Field(
         description="Trials in all, failed ones included; may be raised later."
     )
-    parallel: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Trials in flight at a time.")
+    parallel: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Jobs in flight at a time.")
 
     command: Annotated[tuple[Text, ...], Field(min_length=1)] | Annotated[Text, Field(min_length=1)] = Field(
         description="What a trial runs: a list of words, or a line for the shell. Parameters travel in params.json."
@@ -220,7 +218,12 @@ class Study(Frozen):
     walltime_warning: WalltimeWarning = Field(
         default=WalltimeWarning(), description="How a program hears of its walltime before it is over."
     )
-    repeats: Annotated[Whole, Field(ge=1)] = Field(default=1, description="Runs of each trial; only 1 for now.")
+    repeats: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        default=1, description="Runs of each trial, by seeds or folds; its values are the means over them."
+    )
+    evaluate: Evaluation | None = Field(
+        default=None, description="How `survey best --evaluate` runs the best trials again, on test cases."
+    )
     failures: Failures = Field(default=Failures(), description="How many failed trials the study bears.")
     pruner: PrunerOrName | None = Field(
         default=None,
@@ -235,7 +238,7 @@ class Study(Frozen):
         default=None, description="Unix group that may read the study's record; trials' own files stay private."
     )
     keep: Keep = Field(default=Keep(), description="What is kept of the trials' files.")
-    storage: Annotated[OneLine, AfterValidator(_without_password)] | None = Field(
+    storage: DatabaseURL | None = Field(
         default=None,
         description="URL of the study database; ${NAME} stands for an environment variable. Default: study.db.",
     )
@@ -247,8 +250,6 @@ class Study(Frozen):
                 ("objective",) if self.objective else (),
                 'needs "objective" or "objectives"' + (", not both" if self.objective else ""),
             )
-        if self.repeats > 1:
-            raise mistake_at(("repeats",), "several runs per trial are not supported yet: only 1 is")
         ahead, walltime = self.walltime_warning.ahead, self.resources.walltime
         if ahead is not None and walltime is not None and ahead >= walltime:
             raise mistake_at(
@@ -260,16 +261,26 @@ class Study(Frozen):
             raise mistake_at(("pruner",), "a trial of several runs (repeats) reports no one value to judge it by")
         if len(self.targets) > 1 and self.stop.of_value:
             raise mistake_at(("stop", self.stop.of_value), "a study of several objectives has no one best value")
+        if len(self.targets) > 1 and self.warm_start is not None:
+            raise mistake_at(("warm_start",), "a study of several objectives cannot begin with another's trials")
+        if self.warm_start is not None and self.sampler.name == "grid":
+            raise mistake_at(("warm_start",), "the sampler grid runs every point anyway: leave it out")
+        if self.warm_start is not None and self.warm_start.best is not None and self.sampler.name == "bo":
+            raise mistake_at(("warm_start", "best"), "the sampler bo weighs the earlier trials itself: leave it out")
         if len({item.metric for item in self.targets}) < len(self.targets):
             raise mistake_at(("objectives",), "two objectives have the same metric")
         check_shares(self.sites, self.parallel)
-        known = [*(item.metric for item in self.targets), *self.metrics]
+        for index, text in enumerate(self.where or ()):
+            if words := unknown_name(text, self.space):
+                raise mistake_at(("where", index), words)
+        known = [*self.needed_metrics, *self.metrics, *((self.evaluate and self.evaluate.metrics) or ())]
         for index, rule in enumerate(self.read):
             if rule.metric not in known:
                 near = did_you_mean(rule.metric, known)
                 raise mistake_at(
                     ("read", index, "metric"),
-                    f'"{rule.metric}" is neither an objective nor one of metrics' + (f"; {near}" if near else ""),
+                    f'"{rule.metric}" is neither an objective nor one of constraints or metrics'
+                    + (f"; {near}" if near else ""),
                 )
         return self
 
@@ -288,6 +299,12 @@ class Study(Frozen):
     def targets(self) -> tuple[Objective, ...]:
         """The objectives, be there one or several."""
         return self.objectives or ((self.objective,) if self.objective else ())
+
+    @property
+    def needed_metrics(self) -> tuple[str, ...]:
+        """What a trial must report to be complete: objectives, and metrics that have bounds."""
+        names = [*(item.metric for item in self.targets), *(each.metric for each in self.constraints or ())]
+        return tuple(dict.fromkeys(names))
 
     def at(self, choice: SiteChoice) -> Self:
         """The study as it runs on one of its sites: what that site says of batch, environment and workdir goes first."""
@@ -315,14 +332,7 @@ class Study(Frozen):
         """
         if self.storage is None:
             return None
-        variables = os.environ if environ is None else environ
-
-        def fill(match: re.Match[str]) -> str:
-            if match[1] not in variables:
-                raise UsageError(f"storage of study {self.name}: the environment variable {match[1]} is not set")
-            return variables[match[1]]
-
-        return _VARIABLE.sub(fill, self.storage)
+        return filled(self.storage, f"storage of study {self.name}", environ)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data of the whole study, defaults included, that `load` reads back the same."""

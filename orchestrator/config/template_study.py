@@ -26,6 +26,7 @@ _DEFAULT = """\
 
 # What is searched for: a number that each trial reports. For several, write `objectives:` and a list.
 objective: {{metric: accuracy, direction: maximize}}
+# constraints: [{{metric: memory_mb, at_most: 16000}}]    # a trial beyond it is never the best
 # metrics: [train_seconds]      # further numbers to keep
 
 # The parameters. A bare value is fixed: every trial gets it.
@@ -36,8 +37,10 @@ space:
   optimizer: {{type: categorical, choices: [sgd, adam]}}
   momentum: {{type: float, low: 0, high: 0.99, when: {{optimizer: sgd}}}}   # exists with sgd only
   epochs: 20
+# where: ["layers * learning_rate < 0.2"]               # conditions that every trial meets
 
-# What chooses the parameters: bo (Bayesian optimisation), random, grid, tpe, cmaes, gp, qmc, skopt.
+# What chooses the parameters: bo (Bayesian optimisation), random, grid, tpe, cmaes, gp, qmc, skopt;
+# nsga2 for several objectives.
 sampler: {{name: bo, seed: 0}}
 trials: 50                      # in all, failed ones included; may be raised later
 parallel: 4                     # in flight at a time

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ from orchestrator.jobs.life import ABORTED, FORGOTTEN, MOVED
 from orchestrator.model import Verdict
 from orchestrator.search import space as space_tools
 from orchestrator.search.ending import ending
-from orchestrator.search.layout import StudyFolder
+from orchestrator.search.layout import StudyFolder, run_of
 from orchestrator.store.lease import read_holder
 from orchestrator.store.rebuild import rebuild
 
 if TYPE_CHECKING:
-    from orchestrator.model import Attempt
+    from orchestrator.model import Attempt, Outcome
     from orchestrator.store.rebuild import Rebuilt
     from orchestrator.store.trials import Ending
 
@@ -48,14 +48,20 @@ def rebuild_study(root: Path, *, now: float) -> Rebuilt | None:
     folder = StudyFolder(root)
     study = Study.load(folder.study)
 
-    def ended(attempts: Sequence[Attempt], seen: bool) -> Ending | None:
-        last = attempts[-1]
-        if last.outcome is None:
-            return None
-        # A failure that nobody has seen told may be one that is tried again: the next driver decides.
-        if not seen and (last.outcome.verdict not in _SURE or not _TO_BE_RUN_AGAIN.isdisjoint(last.notes)):
-            return None
-        return ending(last.outcome, study.targets, last.site or load_site(folder.site).name)
+    def ended(runs: Mapping[str, Sequence[Attempt]], seen: bool) -> Ending | None:
+        outcomes: dict[int, Outcome] = {}
+        sites: dict[int, str] = {}
+        for key, attempts in runs.items():
+            last = attempts[-1]
+            if last.outcome is None:
+                return None
+            # A failure that nobody has seen told may be one that is tried again: the next driver decides.
+            if not seen and (last.outcome.verdict not in _SURE or not _TO_BE_RUN_AGAIN.isdisjoint(last.notes)):
+                return None
+            outcomes[run_of(key)] = last.outcome
+            sites[run_of(key)] = last.site or load_site(folder.site).name
+        whole = len(outcomes) == study.repeats or not all(outcome.succeeded for outcome in outcomes.values())
+        return ending(study, outcomes, sites) if whole else None
 
     return rebuild(
         root,

@@ -21,6 +21,7 @@ from orchestrator.doctor.far_side import room
 from orchestrator.doctor.findings import Finding, error, of_error, ok, some, warn
 from orchestrator.doctor.folders import judge_room
 from orchestrator.errors import SurveyError
+from orchestrator.search.ending import mean
 from orchestrator.search.layout import StudyFolder, trial_number
 from orchestrator.store.atomic import read_bytes, read_json
 from orchestrator.store.database import BACKUP, DATABASE, describe, local_file
@@ -33,7 +34,7 @@ from orchestrator.studies.reader import trial_directory
 
 if TYPE_CHECKING:
     from orchestrator.config.site import Site
-    from orchestrator.model import Attempt
+    from orchestrator.model import Attempt, Outcome
     from orchestrator.store.record import TrialRecord
 
 __all__ = ["examine_study"]
@@ -73,6 +74,9 @@ class _Check:
         """study.yaml and site.yaml as they were frozen, and the events."""
         root = self.folder.root
         for name, path in (("study", self.folder.study), ("site", self.folder.site)):
+            if name == "site" and not path.exists() and not list(Ledger(root).keys()):
+                self.found.append(ok("files", "no site yet: no driver has worked on it"))
+                continue
             try:
                 if name == "study":
                     self.study = Study.load(path)
@@ -225,7 +229,8 @@ class _Check:
             text = f"{_trials(never)} asked for, never planned: the driver was stopped between the two"
             lines.append(warn("ledger", text, f"To go on, {_RESUME}."))
         ended = {number for number, trial in known.items() if trial.state in {"complete", "failed", "pruned"}}
-        if alone := sorted(number for number in ended if number not in attempted):
+        elsewhere = {number for number, trial in known.items() if "imported_from" in trial.info}
+        if alone := sorted(ended - attempted - elsewhere):
             text = f"{_trials(alone)} ended by the database, without a single attempt"
             lines.append(error("ledger", text, "Restore the folder ledger/ from a backup of the same day."))
         # A live driver's snapshot is a little older than its ledger.
@@ -233,16 +238,15 @@ class _Check:
             text = f"{_trials(strange)} of the ledger not in the database: is the database older than the ledger?"
             lines.append(error("ledger", text, f"Put the latest {DATABASE} back; or {self._rebuild()}."))
         open_ended, untold, different = [], [], []
-        for key, attempts in self.attempts.items():
-            if not key.isdigit() or int(key) not in known or not attempts:
+        for number, outcomes in self._outcomes().items():
+            if (trial := known.get(number)) is None:
                 continue
-            trial, outcome = known[int(key)], attempts[-1].outcome
-            if trial.number in ended and outcome is None:
-                open_ended.append(trial.number)
-            elif trial.state == "running" and outcome is not None:
-                untold.append(trial.number)
-            elif trial.state == "complete" and outcome is not None and not self._agree(trial, outcome.metrics):
-                different.append(trial.number)
+            if number in ended and None in outcomes:
+                open_ended.append(number)
+            elif trial.state == "running" and None not in outcomes and self._is_over(outcomes):
+                untold.append(number)
+            elif trial.state == "complete" and not self._agree(trial, [each.metrics for each in outcomes if each]):
+                different.append(number)
         if open_ended:
             text = f"{_trials(open_ended)} ended by the database, and in flight by the ledger"
             lines.append(error("ledger", text, "Restore the folder ledger/ from a backup of the same day."))
@@ -254,15 +258,28 @@ class _Check:
             lines.append(error("values", text, f"The ledger has what was measured: {self._rebuild()}."))
         return lines
 
-    def _agree(self, trial: TrialRecord, metrics: Mapping[str, Any]) -> bool:
-        """Whether a trial's values are those that were measured."""
+    def _outcomes(self) -> dict[int, list[Outcome | None]]:
+        """How the last attempts of each trial's runs ended, None for those in flight."""
+        found: dict[int, list[Outcome | None]] = {}
+        for key, attempts in self.attempts.items():
+            if attempts and key.split("/")[0].isdigit():
+                found.setdefault(trial_number(key), []).append(attempts[-1].outcome)
+        return found
+
+    def _is_over(self, outcomes: Sequence[Outcome | None]) -> bool:
+        """Whether nothing more of a trial is to be run: all its runs have ended, or one without a result."""
+        lost = any(outcome is not None and not outcome.succeeded for outcome in outcomes)
+        return lost or self.study is None or len(outcomes) == self.study.repeats
+
+    def _agree(self, trial: TrialRecord, measured: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a trial's values are those that were measured, of several runs their means."""
         if self.study is None or trial.values is None:
             return True
-        named = [metrics.get(item.metric) for item in self.study.targets]
-        return len(named) == len(trial.values) and all(
-            value is None or math.isclose(float(value), told, rel_tol=1e-12)
-            for value, told in zip(named, trial.values, strict=True)
-        )
+        for item, told in zip(self.study.targets, trial.values, strict=False):
+            values = [float(metrics[item.metric]) for metrics in measured if metrics.get(item.metric) is not None]
+            if values and not math.isclose(mean(values), told, rel_tol=1e-12, abs_tol=1e-300):
+                return False
+        return len(self.study.targets) == len(trial.values)
 
     def results(self) -> None:
         """The attempts' own files, where the work root can be seen from here."""

@@ -19,7 +19,7 @@ from typing import Self
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.errors import ResumeMismatch
 from orchestrator.jobs.early import Wish
-from orchestrator.jobs.life import MOVED
+from orchestrator.jobs.life import FORGOTTEN, MOVED
 from orchestrator.jobs.session import Session
 from orchestrator.model import Job, Outcome
 
@@ -126,6 +126,32 @@ class Fleet:
             if await berth.session.ask_to_stop(key, wish):
                 return True
         return False
+
+    def settled(self, job: Job) -> Outcome | None:
+        """As `Session.settled`, on the site that had the job last."""
+        latest = self._berths[0].session.latest(job.key)
+        if latest is None or latest.outcome is None:
+            return None
+        berth = next((berth for berth in self._berths if berth.name == latest.site), self._berths[0])
+        outcome = berth.session.settled(berth.fit(job))
+        if outcome is not None:
+            self._where[job.key] = latest.site or berth.name
+        return outcome
+
+    def forget(self, key: str) -> None:
+        """Have a job that has ended run again: its next `run` begins anew."""
+        if not self.in_flight(key):
+            self._berths[0].session.note(key, FORGOTTEN)
+
+    def in_flight(self, key: str) -> bool:
+        """Whether a job has an attempt that has not ended, of this fleet or of an earlier one."""
+        latest = self._berths[0].session.latest(key)
+        return latest is not None and latest.outcome is None
+
+    async def call_off(self, key: str) -> None:
+        """As `Session.call_off`, wherever the job is or is about to be."""
+        for berth in self._berths:
+            await berth.session.call_off(key)
 
     async def abort(self, *jobs: Job) -> None:
         """Stop jobs of earlier fleets that are in flight; the next fleet runs them again."""

@@ -125,10 +125,9 @@ class Lives:
         Paused
             If the scheduler refuses the job for a reason that a person must mend, or too much has failed in a row.
         """
+        if (known := self.settled(job)) is not None:
+            return known
         attempts = list(self._ledger.attempts(job.key))
-        if attempts and self._final(job, attempts):
-            assert attempts[-1].outcome is not None
-            return attempts[-1].outcome
         while True:
             try:
                 if attempts and attempts[-1].outcome is None:
@@ -164,6 +163,11 @@ class Lives:
             if further.resources != asked_for(job, attempt):
                 facts["memory"] = further.resources.memory
             self._tell("retry", **facts, message=outcome.reason)
+
+    def settled(self, job: Job) -> Outcome | None:
+        """The outcome of a job that would not be run (again); None if there is something to run or to wait for."""
+        attempts = list(self._ledger.attempts(job.key))
+        return attempts[-1].outcome if attempts and self._final(job, attempts) else None
 
     def _next(self, job: Job, attempts: list[Attempt]) -> tuple[Decision, Job]:
         """Decide whether another attempt follows, and make the job as that one would ask for it."""

@@ -330,6 +330,14 @@ class Session:
         """Stop jobs and count them as finished for ever."""
         await self._stop(keys, INVALIDATED)
 
+    async def call_off(self, key: str) -> None:
+        """As `invalidate`, of a job that another task is running or is about to run: its `run` returns soon."""
+        await self._lives.end([key], INVALIDATED)
+
+    def settled(self, job: Job) -> Outcome | None:
+        """The outcome of a job that `run` would not run again; None where there is something to run or to wait for."""
+        return self._lives.settled(job)
+
     def outcome(self, key: str) -> Outcome | None:
         """The outcome of ``key`` in the record, None where it has none (yet)."""
         attempts = self._ledger.attempts(key)

@@ -103,6 +103,8 @@ def order(
         "key": job.key,
         "number": job.number,
         "attempt": attempt.number,
+        "run": job.run,
+        "runs": job.runs,
         "study": study,
         "command": command if isinstance(command, str) else list(command),
         "workdir": job.workdir,

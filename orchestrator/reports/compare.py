@@ -218,10 +218,15 @@ def compare(arms: Sequence[Arm], *, baseline: str = "random", level: float = 0.9
     Raises
     ------
     UsageError
-        If there is no arm, arms differ in their objective, or two arms are the same repeat.
+        If there is no arm, a study has several objectives, arms differ in theirs, or two arms are the same repeat.
     """
     if not arms:
         raise UsageError("a comparison needs at least one arm")
+    if (most := max(len(arm.record.objectives) for arm in arms)) > 1:
+        raise UsageError(
+            f"a comparison compares one objective, and these studies have {most}",
+            hint="compare on each objective alone, or compare the fronts that `survey export` marks",
+        )
     goals = {(arm.record.objectives[0], arm.record.directions[0]) for arm in arms}
     if len(goals) > 1:
         listed = ", ".join(f"{name} ({direction})" for name, direction in sorted(goals))

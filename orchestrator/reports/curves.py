@@ -140,10 +140,10 @@ def counted(record: StudyRecord) -> list[TrialRecord]:
 
 
 def best_so_far(record: StudyRecord, by: By = "trial") -> tuple[Array, Array]:
-    """Best first objective among the complete trials so far, at the end of each trial.
+    """Best first objective among the feasible trials so far, at the end of each trial.
 
-    A failed or pruned trial takes part in the count and keeps the best. Before the first complete
-    trial the best is NaN. A failed trial that was asked for again shares its place in the budget
+    A trial that failed, was pruned or breaks a constraint takes part in the count and keeps the best. Before the
+    first feasible trial the best is NaN. A failed trial that was asked for again shares its place in the budget
     with its retry, so only the last of them counts.
 
     Parameters
@@ -181,7 +181,7 @@ def best_so_far(record: StudyRecord, by: By = "trial") -> tuple[Array, Array]:
         if ended and not x[-1]:
             raise UsageError(f"no trial of {record.name} used a GPU", hint='ask for by="time" instead')
     direction = sign(record.directions[0])
-    values = [direction * trial.values[0] if trial.state == "complete" and trial.values else np.nan for trial in ended]
+    values = [direction * trial.values[0] if trial.feasible and trial.values else np.nan for trial in ended]
     # fmax passes over NaN, so a failed trial keeps what was best before it.
     return x, direction * np.fmax.accumulate(np.array(values, dtype=float))
 

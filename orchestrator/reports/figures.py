@@ -103,9 +103,12 @@ def history_figure(record: StudyRecord) -> str | None:
         far = np.isfinite(values) & ~shown
         lost = np.array([trial.state == "failed" for trial in ended])
         pruned = np.array([trial.state == "pruned" for trial in ended])
-        axes.plot(x[shown & ~pruned], values[shown & ~pruned], "o", color=ACCENT, ms=3.2, alpha=0.75, label="complete")
+        beyond = np.array([trial.state == "complete" and not trial.feasible for trial in ended])
+        plain = shown & ~pruned & ~beyond
+        axes.plot(x[plain], values[plain], "o", color=ACCENT, ms=3.2, alpha=0.75, label="complete")
         for chosen, marker, colour, name in (
             (shown & pruned, "D", WARN, "pruned"),
+            (shown & beyond, "x", MUTED, "breaks a constraint"),
             (far, "v" if record.directions[0] == "maximize" else "^", MUTED, "off the scale"),
         ):
             if chosen.any():
@@ -123,7 +126,7 @@ def history_figure(record: StudyRecord) -> str | None:
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("trials ended")
         axes.set_ylabel(record.objectives[0])
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=5)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=6)
         return canvas.to_svg(figure, "history", title=f"{record.objectives[0]} by trial")
 
 
@@ -136,7 +139,7 @@ def parameters_figure(record: StudyRecord) -> str | None:
     rows = -(-len(axes_of) // columns)
     values = np.array([_value(trial) for trial in trials])
     limits = value_range(values, record.directions[0])
-    best = record.best()[0].number
+    best = next((trial.number for trial in record.best()), -1)
     with canvas.style("parameters"):
         figure = canvas.new_figure(PAGE, 0.3 + 1.75 * rows)
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
@@ -157,7 +160,7 @@ def parallel_figure(record: StudyRecord) -> str | None:
         return None
     from matplotlib.collections import LineCollection
 
-    ranked = sorted(trials, key=lambda trial: sign(record.directions[0]) * _value(trial))
+    ranked = sorted(trials, key=lambda trial: (trial.feasible, sign(record.directions[0]) * _value(trial)))
     top = max(1, len(ranked) // 10)
     places = np.array([[_place(axis, trial) for axis in axes_of] for trial in ranked])
     scores = np.argsort(np.argsort([_value(trial) for trial in ranked])) / (len(ranked) - 1)

@@ -20,10 +20,13 @@ from orchestrator.reports import figures, interactive
 from orchestrator.reports.axes import label
 from orchestrator.reports.curves import gpu_hours, job_hours, utilisation
 from orchestrator.reports.importance import FEWEST, importances
+from orchestrator.reports.pareto import MOST_OBJECTIVES, pareto_figure
 from orchestrator.reports.privacy import provenance_rows, without_paths
 from orchestrator.store import atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.model import Json
     from orchestrator.reports.compare import ComparisonResult
     from orchestrator.store.record import StudyRecord, TrialRecord
@@ -98,6 +101,7 @@ def render_report(record: StudyRecord, *, comparison: ComparisonResult | None = 
     found = importances(record)
     svgs = {
         "history": figures.history_figure(record),
+        "pareto": pareto_figure(record),
         "parameters": figures.parameters_figure(record),
         "importances": figures.importances_figure(found),
         "parallel": figures.parallel_figure(record),
@@ -119,6 +123,10 @@ def render_report(record: StudyRecord, *, comparison: ComparisonResult | None = 
         plotly=Markup(_script()) if specs else "",  # noqa: S704  plotly's own source, which holds no study's words
         verdicts=_verdicts(record),
         best_table=_trials(record, "best", "The best trials", record.best(BEST)),
+        front_table=_trials(record, "front", "Trials on the front", record.front()),
+        most_objectives=MOST_OBJECTIVES,
+        goals=[f"{way} {name}" for way, name in zip(record.directions, record.objectives, strict=True)],
+        bounds=[_bound(each) for each in record.constraints],
         failures=_failures(record),
         all_table=_trials(record, "trials", "All trials, by number", record.trials),
         importances=found,
@@ -140,12 +148,10 @@ def _script() -> str:
 def _facts(record: StudyRecord) -> list[tuple[str, str, str]]:
     ended = len(record.finished)
     use = utilisation(record)
-    best = record.best()
-    value = f"{best[0].values[0]:.6g}" if best and best[0].values else "none yet"
     failed = sum(trial.state == "failed" for trial in record.trials)
     gpus = gpu_hours(record.trials)
     facts = [
-        (f"best {record.objectives[0]}", value, f"trial {best[0].number}" if best else record.directions[0]),
+        *_best_facts(record),
         ("trials ended", f"{ended} of {record.planned}", f"{len(record.complete)} complete, {failed} failed"),
         ("idle share", f"{use.idle_share:.0%}" if use.span else "-", f"of {record.parallel} slots' time"),
         ("took", _duration(use.span) if use.span else "-", f"on {record.site}"),
@@ -154,6 +160,25 @@ def _facts(record: StudyRecord) -> list[tuple[str, str, str]]:
     if gpus:
         facts.append(("GPU-hours", f"{gpus:.2f}", "last attempts"))
     return facts
+
+
+def _best_facts(record: StudyRecord) -> list[tuple[str, str, str]]:
+    """The best trial of one objective; the front of several."""
+    nothing = "none is feasible" if record.nothing_feasible else "none yet"
+    on = record.front()
+    if len(record.objectives) > 1:
+        return [("on the front", f"{len(on)} trials" if len(on) != 1 else "1 trial", nothing if not on else "")]
+    if not on:
+        return [(f"best {record.objectives[0]}", nothing, record.directions[0])]
+    return [(f"best {record.objectives[0]}", f"{(on[0].values or (0.0,))[0]:.6g}", f"trial {on[0].number}")]
+
+
+def _bound(constraint: Mapping[str, Json]) -> str:
+    bounds = [f"{word} {constraint[key]:g}" for key, word in _BOUNDS.items() if constraint.get(key) is not None]
+    return f"{_word(constraint['metric'])} {' and '.join(bounds)}"
+
+
+_BOUNDS = {"at_least": "at least", "at_most": "at most"}
 
 
 def _state(record: StudyRecord) -> tuple[str, str]:
@@ -168,7 +193,7 @@ def _state(record: StudyRecord) -> tuple[str, str]:
 
 
 def _verdicts(record: StudyRecord) -> Table:
-    counted = Counter((trial.state, trial.verdict or "") for trial in record.trials)
+    counted = Counter((_shown_state(trial), trial.verdict or "") for trial in record.trials)
     rows = tuple(
         (Cell(text=state, key=state, mark=state), Cell(text=verdict, key=verdict), _number(count))
         for (state, verdict), count in sorted(counted.items(), key=lambda item: -item[1])
@@ -184,7 +209,7 @@ def _trials(record: StudyRecord, name: str, caption: str, trials: tuple[TrialRec
     rows = tuple(
         (
             _number(trial.number),
-            Cell(text=trial.state, key=trial.state, mark=trial.state),
+            Cell(text=(shown := _shown_state(trial)), key=shown, mark=shown),
             *(
                 _number(trial.values[index] if trial.values and index < len(trial.values) else None)
                 for index in range(len(record.objectives))
@@ -199,6 +224,10 @@ def _trials(record: StudyRecord, name: str, caption: str, trials: tuple[TrialRec
         for trial in trials
     )
     return Table(name=name, caption=caption, head=head, rows=rows)
+
+
+def _shown_state(trial: TrialRecord) -> str:
+    return "infeasible" if trial.state == "complete" and not trial.feasible else trial.state
 
 
 def _failures(record: StudyRecord) -> Table:

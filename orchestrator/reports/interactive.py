@@ -55,7 +55,7 @@ def _history(record: StudyRecord) -> dict[str, Any] | None:
                     "color": "--c0",
                     "size": 6,
                     "opacity": 0.75,
-                    "symbol": ["diamond-open" if trial.state == "pruned" else "circle" for _, trial in points],
+                    "symbol": [_symbol(trial) for _, trial in points],
                 },
             },
             {
@@ -139,8 +139,14 @@ def _window(trials: list[TrialRecord], record: StudyRecord) -> dict[str, Any]:
     return {"range": [shown[0] - pad, shown[1] + pad]}
 
 
+def _symbol(trial: TrialRecord) -> str:
+    if trial.state == "pruned":
+        return "diamond-open"
+    return "circle" if trial.feasible else "x-thin-open"
+
+
 def _hover(trial: TrialRecord) -> str:
-    pruned = " (pruned)" if trial.state == "pruned" else ""
+    pruned = " (pruned)" if trial.state == "pruned" else "" if trial.feasible else " (breaks a constraint)"
     value = f"trial {trial.number}{pruned}: {trial.values[0]:.6g}" if trial.values else f"trial {trial.number}"
     shown = [f"{name} = {label(setting)}" for name, setting in trial.params.items()]
     return "<br>".join(_plain(line) for line in (value, *shown))

@@ -20,6 +20,8 @@ from scipy.special import erfcx, log_ndtr, ndtr
 from orchestrator.samplers.gp import EXACT, Posterior, cholesky
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from orchestrator.samplers.encoding import Array
@@ -85,6 +87,8 @@ class LogEI:
         Draws of the pending outcomes for each model.
     feasibility : Feasibility, optional
         Its log probability is added.
+    process : callable
+        Makes the `Posterior`, which may have a mean function of its own.
     """
 
     def __init__(
@@ -98,9 +102,10 @@ class LogEI:
         fantasies: int,
         rng: np.random.Generator,
         feasibility: Feasibility | None = None,
+        process: Callable[..., Posterior] = Posterior,
     ) -> None:
         self.feasibility = feasibility
-        self.posterior = Posterior(X, y[:, None], thetas, group)
+        self.posterior = process(X, y[:, None], thetas, group)
         self.best = self.posterior.predict(X)[0].min(axis=1)
         if len(pending):
             means, covariances = self.posterior.joint(pending)
@@ -110,7 +115,7 @@ class LogEI:
             seen = np.broadcast_to(y[:, None], (len(thetas), len(y), fantasies))
             everything = np.concatenate([X, pending])
             outputs = np.concatenate([seen, draws], axis=1)
-            self.posterior = Posterior(everything, outputs, thetas, group, exact=len(pending))
+            self.posterior = process(everything, outputs, thetas, group, exact=len(pending))
             # The incumbent is the lowest mean, not the luckiest observation: observations are noisy.
             self.best = self.posterior.predict(everything)[0].min(axis=1)
 

@@ -7,24 +7,28 @@ asks: all is made again from the history, so that a resumed study goes on as if 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 
 from orchestrator.errors import UsageError
 from orchestrator.samplers.acquisition import Feasibility, LogEI
 from orchestrator.samplers.candidates import maximise
 from orchestrator.samplers.conditions import Conditions
-from orchestrator.samplers.encoding import Array, Encoding
-from orchestrator.samplers.fitting import fit
+from orchestrator.samplers.encoding import Array, Encoding, Mask
+from orchestrator.samplers.fitting import Fitted, fit
+from orchestrator.samplers.gp import Posterior
 from orchestrator.samplers.history import History, known_space
 from orchestrator.samplers.seeding import enough_complete, fresh_seed, random_value, trial_generator
 from orchestrator.samplers.sobol import SobolSampler
+from orchestrator.samplers.transfer import Shifted, Source, Transfer, opens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
@@ -57,6 +61,11 @@ class BOSampler(BaseSampler):
     local : float
         Share of the trials that are looked for near the best one so far, in a box of half-width ``reach`` in the unit cube.
     reach : float
+    admits : callable, optional
+        Whether a point meets conditions between parameters: others are not looked at. Points are then to be
+        drawn by `orchestrator.samplers.within.Within`, which sees to random ones too.
+    source : Source, optional
+        Earlier trials that may be like these: see `orchestrator.samplers.transfer`.
     cap : int
         Trials the Gaussian process uses at most, the best half of them and an even spread of the rest; and half as many
         pending ones. What an ask costs stops growing there, but for reading the history.
@@ -83,7 +92,11 @@ class BOSampler(BaseSampler):
         local: float = 0.5,
         reach: float = 0.15,
         cap: int = 300,
+        admits: Callable[[Mapping[str, Any]], bool] | None = None,
+        source: Source | None = None,
     ) -> None:
+        self.admits = admits
+        self.source = source
         self.seed = fresh_seed(seed)
         self.startup_trials = startup_trials
         if startup not in {"random", "sobol"}:
@@ -103,9 +116,10 @@ class BOSampler(BaseSampler):
         if len(study.directions) > 1:
             raise UsageError(
                 "the sampler 'bo' searches for one objective, and this study has several",
-                hint="name one objective, or choose tpe, random, qmc or grid",
+                hint="name one objective, or choose nsga2, tpe, gp, random, qmc or grid",
             )
-        if not enough_complete(study, max(1, self.startup_trials)):
+        opening = self.source is not None and opens(study, trial)
+        if not opening and not enough_complete(study, max(1, self.startup_trials)):
             return {}
         return known_space(study, trial, self.space)
 
@@ -117,13 +131,21 @@ class BOSampler(BaseSampler):
             return {}
         encoding = Encoding(search_space)
         history = History(study, trial, encoding)
+        rng = trial_generator(self.seed, trial.number)
+        transfer = None
+        if self.source is not None:
+            sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
+            transfer = Transfer(self.source, encoding, self._standardise, sign=sign, seed=self.seed)
+            if not enough_complete(study, max(1, self.startup_trials)):
+                rank = trial.number // 2
+                found = transfer.best(rank + 1, rng, self._admitted(encoding))
+                return encoding.write(found[rank]) if rank < len(found) else {}
         if not np.isfinite(history.y).any():
             return {}
-        rng = trial_generator(self.seed, trial.number)
         history.thin(self.cap)
         # Evenly spread over the trial numbers: with a half, every other one.
         local = math.floor((trial.number + 1) * self.local) > math.floor(trial.number * self.local)
-        return encoding.write(self._propose(encoding, history, rng, self.reach if local else math.inf))
+        return encoding.write(self._propose(encoding, history, rng, self.reach if local else math.inf, transfer))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -133,31 +155,63 @@ class BOSampler(BaseSampler):
             return self.sobol.sample_independent(study, trial, param_name, param_distribution)
         return random_value(study, trial, param_name, param_distribution, seed=self.seed)
 
-    def _propose(self, encoding: Encoding, history: History, rng: np.random.Generator, reach: float) -> Array:
+    def _propose(
+        self, encoding: Encoding, history: History, rng: np.random.Generator, reach: float, transfer: Transfer | None
+    ) -> Array:
         conditions = Conditions(history.Z, history.active, encoding.choices)
         X = encoding.features(history.Z, history.active)
         failed = ~np.isfinite(history.y)
-        y = standardised(np.where(failed, np.inf, history.y), self.clip)
-        fitted = fit(X, y, failed, encoding, models=self.models, seed=self.seed)
+        y = self._standardise(np.where(failed, np.inf, history.y))
+
+        def fitted_to(outputs: Array, *, rescale: bool = False) -> Fitted:
+            return fit(X, outputs, failed, encoding, models=self.models, seed=self.seed, rescale=rescale)
+
+        mean = None
+        if transfer is not None:
+            fitted, mean = transfer.learn(X, y, encoding.group, fitted_to)
+        if mean is None:
+            fitted = fitted_to(y, rescale=True)
+            y = fitted.outputs
         feasibility = None
         if fitted.failures is not None:
             feasibility = Feasibility(X, failed, fitted.failures, encoding.group)
         pending = encoding.features(history.pending, history.pending_active)
         surface = LogEI(
-            X, y, pending, fitted.thetas, encoding.group, fantasies=self.fantasies, rng=rng, feasibility=feasibility
+            X,
+            y,
+            pending,
+            fitted.thetas,
+            encoding.group,
+            fantasies=self.fantasies,
+            rng=rng,
+            feasibility=feasibility,
+            process=Posterior if mean is None else functools.partial(Shifted, mean),
         )
+        elite = encoding.snap(history.Z[np.argsort(y, kind="stable")[:5]])
+        if transfer is not None and mean is not None:
+            elite = np.concatenate([elite, transfer.best(3, rng)])
         return maximise(
             surface,
             encoding,
             conditions,
-            encoding.snap(history.Z[np.argsort(y, kind="stable")[:5]]),
+            elite,
             history.taken,
             pool=self.pool,
             starts=4,
             ascents=15,
             rng=rng,
             reach=reach,
+            admitted=self._admitted(encoding),
         )
+
+    def _admitted(self, encoding: Encoding) -> Callable[[Array], Mask] | None:
+        admits = self.admits
+        if admits is None:
+            return None
+        return lambda Z: np.array([admits(encoding.write(z)) for z in Z], dtype=bool)
+
+    def _standardise(self, values: Array) -> Array:
+        return standardised(values, self.clip)
 
 
 def _number(name: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False) -> Any:

@@ -17,8 +17,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.samplers.conditions import Conditions
-    from orchestrator.samplers.encoding import Array, Encoding
+    from orchestrator.samplers.encoding import Array, Encoding, Mask
 
 __all__ = ["Surface", "maximise"]
 
@@ -47,6 +49,7 @@ def maximise(
     ascents: int,
     rng: np.random.Generator,
     reach: float = math.inf,
+    admitted: Callable[[Array], Mask] | None = None,
 ) -> Array:
     """Point with the largest value, among those not taken.
 
@@ -62,14 +65,16 @@ def maximise(
         How many of them are improved, and the evaluations of each ascent.
     reach : float
         Numbers keep so close to those of the best point; only a few of its choices change.
+    admitted : callable, optional
+        Which points may be returned; where none is found that may, one is that may not.
     """
     local = math.isfinite(reach)
     box = Box.around(encoding, elite[0], reach)
-    search = _Search(surface, encoding, conditions, taken, starts, box)
+    search = _Search(surface, encoding, conditions, taken, starts, box, admitted)
     if local:
         search.offer(near(encoding, elite[0], box, pool, rng))
     else:
-        search.offer(encoding.draw(rng.random((pool // 2, len(encoding)))))
+        search.offer(_even(encoding, pool // 2, rng, admitted))
         search.offer(mutate(encoding, elite[rng.integers(len(elite), size=pool - pool // 2)], rng))
     for _ in range(2):
         search.offer(box.hold(encoding, mutate(encoding, np.repeat(search.best, 16, axis=0), rng)))
@@ -77,8 +82,28 @@ def maximise(
         search.offer(np.concatenate([search.neighbours(z) for z in search.best[:2]]))
     if local and search.values[0] == -np.inf:
         # Every point of the box is taken: a small discrete space has others further away.
-        return maximise(surface, encoding, conditions, elite, taken, pool=pool, starts=starts, ascents=ascents, rng=rng)
+        return maximise(
+            surface, encoding, conditions, elite, taken,
+            pool=pool, starts=starts, ascents=ascents, rng=rng, admitted=admitted,
+        )  # fmt: skip
     return np.asarray(search.best[0])
+
+
+def _even(encoding: Encoding, count: int, rng: np.random.Generator, admitted: Callable[[Array], Mask] | None) -> Array:
+    """Points evenly drawn; of a space that is cut by conditions as many as that, if so many are easily found."""
+    Z = encoding.draw(rng.random((count, len(encoding))))
+    if admitted is None:
+        return Z
+    kept = [Z[admitted(Z)]]
+    for _ in range(_MORE):
+        if sum(map(len, kept)) >= count:
+            break
+        Z = encoding.draw(rng.random((count, len(encoding))))
+        kept.append(Z[admitted(Z)])
+    return np.concatenate(kept) if any(map(len, kept)) else Z
+
+
+_MORE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +156,17 @@ class _Search:
     """The best points so far, and the ways to find better ones."""
 
     def __init__(
-        self, surface: Surface, encoding: Encoding, conditions: Conditions, taken: Array, count: int, box: Box
+        self,
+        surface: Surface,
+        encoding: Encoding,
+        conditions: Conditions,
+        taken: Array,
+        count: int,
+        box: Box,
+        admitted: Callable[[Array], Mask] | None = None,
     ) -> None:
         self.box = box
+        self.admitted = admitted
         self.surface = surface
         self.encoding = encoding
         self.conditions = conditions
@@ -143,7 +176,7 @@ class _Search:
         self.values = np.empty(0)
 
     def offer(self, Z: Array) -> None:
-        """Score points and keep the best of all, best first. Taken points come last, known ones are passed over."""
+        """Score points and keep the best of all, best first. What is taken or not admitted comes last, what is known is passed over."""
         known = set(_keys(self._features(self.best)))
         X = self._features(Z)
         fresh: dict[bytes, int] = {}
@@ -155,6 +188,8 @@ class _Search:
         rows = list(fresh.values())
         values = self.surface(X[rows])
         values[[key in self.taken for key in fresh]] = -np.inf
+        if self.admitted is not None:
+            values[~self.admitted(Z[rows])] = -np.inf
         values = np.concatenate([self.values, values])
         order = np.argsort(-values, kind="stable")[: self.count]
         self.best, self.values = np.concatenate([self.best, Z[rows]])[order], values[order]

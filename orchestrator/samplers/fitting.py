@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.samplers.gp import Evidence, Prior
+from orchestrator.samplers.warping import scales
 
 if TYPE_CHECKING:
     from orchestrator.samplers.encoding import Array, Encoding, Mask
@@ -36,11 +37,14 @@ class Fitted:
     ----------
     thetas : ndarray, shape (models, hyperparameters)
         Of the values.
+    outputs : ndarray, shape (points,)
+        The values on the scale that they are best seen on.
     failures : ndarray, shape (hyperparameters,), optional
         Of the failures; None where nothing failed.
     """
 
     thetas: Array
+    outputs: Array
     failures: Array | None
 
 
@@ -48,7 +52,9 @@ _kept: OrderedDict[bytes, Fitted] = OrderedDict()
 _keeping = threading.Lock()
 
 
-def fit(X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, seed: int) -> Fitted:
+def fit(
+    X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, seed: int, rescale: bool = False
+) -> Fitted:
     """Fit hyperparameters, or find those of an earlier fit to the same history.
 
     Parameters
@@ -61,10 +67,12 @@ def fit(X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, se
         Draws of the hyperparameters while the history is short.
     seed : int
         The study's seed.
+    rescale : bool
+        Look for the scale that the outputs are best seen on, too.
     """
-    parts = [X, y, failed, encoding.group, np.array([models, seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)]
+    numbers = np.array([models, rescale, seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
     digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
+    for part in [X, y, failed, encoding.group, numbers]:
         digest.update(str(part.shape).encode() + part.tobytes())
     key = digest.digest()
     with _keeping:
@@ -72,10 +80,11 @@ def fit(X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, se
             _kept.move_to_end(key)
             return _kept[key]
     rng = np.random.default_rng(int.from_bytes(key, "little"))
-    found = Fitted(
-        _hyperparameters(X, y, encoding, models, rng),
-        _hyperparameters(X, failed - failed.mean(), encoding, 1, rng)[0] if failed.any() else None,
-    )
+    thetas, outputs = _hyperparameters(X, y, encoding, models, rng, rescale=rescale)
+    failures = None
+    if failed.any():
+        failures = _hyperparameters(X, failed - failed.mean(), encoding, 1, rng, rescale=False)[0][0]
+    found = Fitted(thetas, outputs, failures)
     with _keeping:
         _kept[key] = found
         while len(_kept) > KEPT:
@@ -83,12 +92,22 @@ def fit(X: Array, y: Array, failed: Mask, encoding: Encoding, *, models: int, se
     return found
 
 
-def _hyperparameters(X: Array, y: Array, encoding: Encoding, count: int, rng: np.random.Generator) -> Array:
-    """One most probable vector, or several draws; long histories are fitted on a part, where one vector is enough."""
+def _hyperparameters(
+    X: Array, y: Array, encoding: Encoding, count: int, rng: np.random.Generator, *, rescale: bool
+) -> tuple[Array, Array]:
+    """One most probable vector, or several draws, and the outputs on the best of their scales.
+
+    Long histories are fitted on a part, where one vector is enough.
+    """
+    rows = np.arange(len(y))
     if len(y) > FITTED:
         rows = np.concatenate([np.argsort(y, kind="stable")[: FITTED // 3], rng.permutation(len(y))[: FITTED // 2]])
-        rows = np.unique(rows)
-        X, y, count = X[rows], y[rows], 1
-    evidence = Evidence(X, y, encoding.group, Prior.of(len(encoding)))
-    top = evidence.fit(evaluations=40 if count > 1 else 25)
-    return top[None, :] if count == 1 else evidence.draws(top, count, thin=4, rng=rng)
+        rows, count = np.unique(rows), 1
+    fitted = []
+    for scale in scales(y) if rescale else scales(y)[:1]:
+        part = scale.lent(rows)
+        evidence = Evidence(X[rows], part.outputs, encoding.group, Prior.of(len(encoding)))
+        top = evidence.fit(evaluations=25)
+        fitted.append((part.merit(evidence.left_out(top)) if rescale else 0.0, scale.outputs, evidence, top))
+    _, outputs, evidence, top = max(fitted, key=lambda each: each[0])
+    return (top[None, :] if count == 1 else evidence.draws(top, count, thin=4, rng=rng)), outputs

@@ -108,10 +108,21 @@ class Evidence:
 
     def likelihood(self, theta: Array) -> float:
         """Log likelihood alone, up to a constant."""
+        return self._solve(theta, self._pairs(theta))[2]
+
+    def left_out(self, theta: Array) -> Array:
+        """Log density of each output given all the others (Rasmussen and Williams 2006, equations 5.10 to 5.12)."""
+        L, alpha, _ = self._solve(theta, self._pairs(theta))
+        inverse, _ = lapack.dpotri(L, lower=1)
+        precision = np.diag(inverse)
+        return np.asarray(0.5 * (np.log(precision / (2.0 * math.pi)) - alpha**2 / precision))
+
+    def _pairs(self, theta: Array) -> Array:
+        """Covariances of all pairs of points."""
         shrink = np.exp(-theta[LENGTHS])
         parts = matern(self.root * shrink[:, None]).mean(axis=0)
         whole = matern(np.sqrt(shrink**2 @ self.squared))
-        return self._solve(theta, math.exp(theta[JOINT]) * whole + math.exp(theta[ADDITIVE]) * parts)[2]
+        return np.asarray(math.exp(theta[JOINT]) * whole + math.exp(theta[ADDITIVE]) * parts)
 
     def _solve(self, theta: Array, pairs: Array) -> tuple[Array, Array, float]:
         """Cholesky factor, weights of the data and log likelihood, from the covariances of the pairs."""
@@ -190,13 +201,13 @@ class Posterior:
             parts = [self.predict(X[start : start + block]) for start in range(0, len(X), block)]
             return np.concatenate([m for m, _ in parts], axis=1), np.concatenate([v for _, v in parts], axis=1)
         K = self.kernel.matrix(roots(X, self.points, self.group))
-        return K @ self.alpha, self._variances(K @ self.inverse.transpose(0, 2, 1))
+        return self._means(X, K), self._variances(K @ self.inverse.transpose(0, 2, 1))
 
     def joint(self, X: Array) -> tuple[Array, Array]:
         """Means, as `predict`, and covariances of ``X`` without the noise, shape (models, len(X), len(X))."""
         K = self.kernel.matrix(roots(X, self.points, self.group))
         V = K @ self.inverse.transpose(0, 2, 1)
-        return K @ self.alpha, self.kernel.matrix(roots(X, X, self.group)) - V @ V.transpose(0, 2, 1)
+        return self._means(X, K), self.kernel.matrix(roots(X, X, self.group)) - V @ V.transpose(0, 2, 1)
 
     def differentiate(self, X: Array) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
         """Return what `predict` returns, and a function that makes gradients by ``X``.
@@ -213,7 +224,11 @@ class Posterior:
             parts = self.kernel.pull(root, weights)[self.group]
             return np.asarray(np.einsum("jab,bj->aj", parts, self.points) - parts.sum(axis=2).T * X)
 
-        return K @ self.alpha, self._variances(V), pull
+        return self._means(X, K), self._variances(V), pull
+
+    def _means(self, X: Array, K: Array) -> Array:  # noqa: ARG002 - for processes whose mean depends on the point
+        """Means at ``X``, whose covariances with the points are ``K``."""
+        return np.asarray(K @ self.alpha)
 
     def _variances(self, V: Array) -> Array:
         variance = self.kernel.variance[:, None]

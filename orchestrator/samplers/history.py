@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from orchestrator.samplers.encoding import Encoding
 
-__all__ = ["History", "known_space"]
+__all__ = ["RETRY_OF", "History", "known_space"]
+
+# The user attribute of a trial that was asked for in place of a failed one: that one's number.
+RETRY_OF = "retry_of"
 
 
 def known_space(study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
@@ -34,7 +37,7 @@ def known_space(study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistri
 
 
 class History:
-    """Trials other than ``trial`` as arrays.
+    """Trials other than ``trial`` as arrays; a failed trial that another was asked for in place of is none of them.
 
     Attributes
     ----------
@@ -50,7 +53,10 @@ class History:
 
     def __init__(self, study: Study, trial: FrozenTrial, encoding: Encoding) -> None:
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
-        others = [seen for seen in study.get_trials(deepcopy=False) if seen.number != trial.number and seen.params]
+        trials = study.get_trials(deepcopy=False)
+        # Such a failure was the machine's and not the configuration's, or so its user thought.
+        again = {seen.user_attrs.get(RETRY_OF) for seen in trials}
+        others = [seen for seen in trials if seen.number != trial.number and seen.number not in again and seen.params]
         ended = [seen for seen in others if seen.state.is_finished()]
         pending = [seen for seen in others if seen.state is TrialState.RUNNING]
         self.Z, self.active = encoding.read([seen.params for seen in ended])

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-__all__ = ["MODEL_BASED", "NAMES", "OPTIONS", "make_sampler"]
+    from orchestrator.samplers.transfer import Source
+
+__all__ = ["MODEL_BASED", "NAMES", "OPTIONS", "SEVERAL", "make_sampler"]
 
 OPTIONS: Mapping[str, frozenset[str]] = {
     "bo": frozenset({"startup", "models", "fantasies", "clip", "pool", "local", "reach", "cap"}),
@@ -24,10 +26,16 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     "tpe": frozenset({"multivariate", "group", "constant_liar", "n_ei_candidates"}),
     "cmaes": frozenset({"popsize", "use_separable_cma", "with_margin", "lr_adapt", "consider_pruned_trials"}),
     "gp": frozenset({"deterministic_objective"}),
+    "nsga2": frozenset({"population_size", "mutation_prob", "crossover_prob", "swapping_prob"}),
     "skopt": frozenset({"lie", "base_estimator", "acq_func"}),
 }
 NAMES = tuple(OPTIONS)
 MODEL_BASED = frozenset({"bo", "tpe", "cmaes", "gp", "skopt"})
+SEVERAL = ("nsga2", "tpe", "gp", "random", "qmc", "grid")
+"""Those that search for several objectives at once."""
+
+# Optuna's own 50 would be the whole budget of many a study.
+_POPULATION = 20
 
 # Import name and extra of what does not come with the package itself.
 NEEDS = {"cmaes": ("cmaes", "cmaes"), "gp": ("torch", "gp"), "skopt": ("skopt", "skopt")}
@@ -41,6 +49,9 @@ def make_sampler(
     options: Mapping[str, Any] | None = None,
     space: Mapping[str, BaseDistribution] | None = None,
     grid: Sequence[Mapping[str, Any]] | None = None,
+    objectives: int = 1,
+    admits: Callable[[Mapping[str, Any]], bool] | None = None,
+    source: Source | None = None,
 ) -> BaseSampler:
     """Make a sampler.
 
@@ -59,11 +70,19 @@ def make_sampler(
         The whole space, where it is known before the first trial.
     grid : sequence of mapping, optional
         The points of ``grid``.
+    objectives : int
+        How many the study has.
+    admits : callable, optional
+        Whether a point meets conditions between parameters; ``bo`` looks among such points alone, the others do not
+        look at all: see `orchestrator.samplers.within.Within`.
+    source : Source, optional
+        Earlier trials, see `orchestrator.samplers.transfer`; ``bo`` weighs them, the others do not look at them.
 
     Raises
     ------
     UsageError
-        If there is no such sampler or option, or the sampler's package is not installed.
+        If there is no such sampler or option, the sampler's package is not installed, or it searches for one
+        objective and there are several.
     """
     options = dict(options or {})
     if name not in OPTIONS:
@@ -72,6 +91,11 @@ def make_sampler(
         if option not in OPTIONS[name]:
             hint = _suggestion(option, sorted(OPTIONS[name])) if OPTIONS[name] else "it has no options"
             raise UsageError(f"sampler {name} has no option {option!r}", hint=hint)
+    if objectives > 1 and name not in SEVERAL:
+        raise UsageError(
+            f"the sampler {name!r} searches for one objective, and this study has {objectives}",
+            hint=f"name one objective, or choose one of: {', '.join(SEVERAL)}",
+        )
     if name in NEEDS and importlib.util.find_spec(NEEDS[name][0]) is None:
         package, extra = NEEDS[name]
         raise UsageError(
@@ -81,7 +105,7 @@ def make_sampler(
     if name == "bo":
         from orchestrator.samplers.bo import BOSampler
 
-        return BOSampler(seed=seed, startup_trials=startup_trials, space=space, **options)
+        return BOSampler(seed=seed, startup_trials=startup_trials, space=space, admits=admits, source=source, **options)
     if name == "skopt":
         from orchestrator.samplers.skopt import SkoptSampler
 
@@ -109,6 +133,10 @@ def _of_optuna(name: str, seed: int, startup_trials: int, options: Mapping[str, 
             return TPESampler(seed=inner, n_startup_trials=startup_trials, **options)
         if name == "cmaes":
             return CmaEsSampler(seed=inner, n_startup_trials=startup_trials, warn_independent_sampling=False, **options)
+        if name == "nsga2":
+            from orchestrator.samplers.nsga2 import SteadyNSGA2
+
+            return SteadyNSGA2(seed=inner, **{"population_size": _POPULATION, **options})
         if name == "gp":
             return GPSampler(seed=inner, n_startup_trials=startup_trials, warn_independent_sampling=False, **options)
         return RandomSampler(seed=inner)

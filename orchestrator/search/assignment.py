@@ -11,7 +11,7 @@ from orchestrator.jobs.fleet import Berth, Fleet
 from orchestrator.jobs.retry import RetryPolicy
 from orchestrator.jobs.session import Event, Session
 from orchestrator.model import Job, Json, ReadRule, Resources
-from orchestrator.search.layout import trial_key, trial_number
+from orchestrator.search.layout import run_key, run_of, trial_number
 from orchestrator.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -29,24 +29,33 @@ def study_resources(study: Study) -> Resources:
     return Resources(gpus=wish.gpus, cpus=wish.cpus, memory=wish.memory, walltime=wish.walltime, nodes=wish.nodes)
 
 
-def study_job(study: Study, number: int, params: Mapping[str, Json]) -> Job:
-    """One trial as the job that runs it; each site fits it to itself (`Place.fit`)."""
-    from orchestrator.samplers import trial_seed
-
+def study_job(study: Study, number: int, params: Mapping[str, Json], run: int = 1) -> Job:
+    """A trial, or one of its runs, as the job that runs it; each site fits it to itself (`Place.fit`)."""
     return Job(
-        key=trial_key(number),
+        key=run_key(number, run, study.repeats),
         number=number,
+        run=run,
+        runs=study.repeats,
         command=study.command if isinstance(study.command, str) else tuple(study.command),
         params=params,
         resources=study_resources(study),
-        metrics=tuple(item.metric for item in study.targets),
+        metrics=study.needed_metrics,
         read=tuple(
             ReadRule(metric=rule.metric, stdout=rule.stdout, json=rule.json_, csv=rule.csv) for rule in study.read
         ),
-        seed=trial_seed(study.sampler.seed, number) % 2**31,
+        seed=_seed(study, number, run),
         warn_ahead=study.walltime_warning.ahead,
         warn_signal=study.walltime_warning.signal or "",
     )
+
+
+def _seed(study: Study, number: int, run: int) -> int:
+    """A trial's own seed. Of several runs each has one that all trials share: so their means are compared in pairs."""
+    from orchestrator.samplers import trial_seed
+
+    if study.repeats > 1:
+        return trial_seed(study.sampler.seed, run, "run") % 2**31
+    return trial_seed(study.sampler.seed, number) % 2**31
 
 
 def study_fleet(
@@ -109,5 +118,5 @@ async def cancel_in_flight(study: Study, root: Path, fleet: Fleet) -> list[str]:
         for key in ledger.keys()  # noqa: SIM118  a ledger is no dict
         if (latest := ledger.latest(key)) is not None and latest.outcome is None
     ]
-    await fleet.abort(*(study_job(study, trial_number(key), ledger.params(key)) for key in flying))
+    await fleet.abort(*(study_job(study, trial_number(key), ledger.params(key), run_of(key)) for key in flying))
     return flying

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SurveyError
 
+if TYPE_CHECKING:
+    from orchestrator.clock import Clock
+    from orchestrator.store.studydb import StudyDatabase
+
 __all__ = ["Chores"]
+
+_REPORT_PAUSE = 1.0
 
 
 class Chores:
@@ -18,10 +25,16 @@ class Chores:
     ----------
     blocking : callable
         Runs a function that blocks, and may be awaited for its result.
+    runs : int
+        How many runs a trial has.
     """
 
-    def __init__(self, blocking: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    def __init__(self, clock: Clock, blocking: Callable[[Callable[[], None]], Awaitable[None]], *, runs: int) -> None:
+        self._clock = clock
         self._blocking = blocking
+        self._runs = runs
+        self._steps: dict[int, dict[int, dict[int, float]]] = {}  # of trials in flight: values by step and run
+        self._reported: dict[int, float] = {}
         self._tasks: set[asyncio.Task[object]] = set()
 
     def add(self, work: Coroutine[Any, Any, object], name: str | None = None) -> None:
@@ -38,8 +51,26 @@ class Chores:
 
         self.add(written(), name=str(number))
 
+    def report(self, database: StudyDatabase, number: int, run: int, step: int, value: float) -> None:
+        """Write an intermediate value, of several runs their mean once all of them have come to that step.
+
+        Of a program that reports ten thousand steps not all are written.
+        """
+        if self._runs > 1:
+            of_step = self._steps.setdefault(number, {}).setdefault(step, {})
+            of_step[run] = value
+            if len(of_step) < self._runs:
+                return
+            value = fmean(of_step.values())
+        now = self._clock.now()
+        if now - self._reported.get(number, -1e9) < _REPORT_PAUSE:
+            return
+        self._reported[number] = now
+        self.later(number, lambda: database.report(number, step, value))
+
     async def of(self, number: int) -> None:
-        """Wait for what is left to write of one trial."""
+        """Wait for what is left to write of one trial, which has ended."""
+        self._steps.pop(number, None)
         await asyncio.gather(*[task for task in self._tasks if task.get_name() == str(number)])
 
     async def done(self) -> None:

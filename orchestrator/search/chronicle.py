@@ -177,6 +177,8 @@ def study_record(
         message=message,
         updated=updated,
         used=used,
+        constraints=tuple(frozen.get("constraints", ())),
+        where=study.where or (),
         root=str(root),
         trials=trials,
         provenance=provenance,

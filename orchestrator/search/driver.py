@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import functools
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,29 +18,33 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.site import Site
 from orchestrator.config.stopping import Stopping
 from orchestrator.config.study import Study
-from orchestrator.errors import HeldByAnother, Paused, SurveyError, TooManyFailures
+from orchestrator.errors import HeldByAnother, NothingFeasible, Paused, SurveyError, TooManyFailures
 from orchestrator.jobs.fleet import Fleet
 from orchestrator.jobs.session import Event
 from orchestrator.model import Job, Json, Outcome, Verdict
 from orchestrator.search import space as space_tools
+from orchestrator.search.agenda import Agenda, Item
 from orchestrator.search.assignment import study_fleet, study_job
 from orchestrator.search.chores import Chores
 from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.departure import Departure
-from orchestrator.search.ending import ending
+from orchestrator.search.ending import decisive, ending, run_facts
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
-from orchestrator.search.layout import StudyFolder, trial_key, trial_number
+from orchestrator.search.layout import StudyFolder, run_key, run_of, trial_key, trial_number
 from orchestrator.search.places import Place
 from orchestrator.search.pruning import Pruning
 from orchestrator.search.requests import take_request
+from orchestrator.search.sampling import refuse_impossible, study_grid, study_sampler
 from orchestrator.search.stopping import why_stop
 from orchestrator.search.usage import Usage
+from orchestrator.search.warm_start import begin_warm
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.readers import shared
 from orchestrator.store.record import StudyRecord
 from orchestrator.store.studydb import StudyDatabase
+from orchestrator.store.trials import USED, run_name
 from orchestrator.transports.base import Transport
 
 if TYPE_CHECKING:
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["StudyDriver", "run_study"]
 
 T = TypeVar("T")
-_Item = tuple[int, Mapping[str, Json], int]
 
 _RENEW_PAUSE = 20.0
 _REQUEST_PAUSE = 2.0
@@ -96,13 +98,12 @@ class StudyDriver:
         self._departure = Departure()
         self._ended_by = ""
         self._asking = asyncio.Lock()
-        self._choosing = asyncio.Lock()
         self._writing = asyncio.Lock()
-        self._ready: deque[_Item] = deque()
+        self._agenda = Agenda(study.repeats)
         self._busy = self._idle = 0
         self._planned = 0
         self._in_a_row = 0
-        self._chores = Chores(self._blocking)
+        self._chores = Chores(self.clock, self._blocking, runs=study.repeats)
         self._chronicle = Chronicle(
             self.folder,
             study,
@@ -181,6 +182,7 @@ class StudyDriver:
                 origin=self.origin,
                 now=self.clock.now(),
                 on_change=self._changed,
+                on_warm_start=self._warmed,
             )
             self._database = await self._blocking(self._open)
             try:
@@ -196,8 +198,8 @@ class StudyDriver:
         self._planned = counts.total() - counts["waiting"]
         self._budget = await self._blocking(self._total)
         self._usage = Usage(Ledger(self.folder.root), self.places)
-        await self._blocking(self._usage.load)
-        self._keeper = Keeper(self.study.keep.best, maximize=self.study.targets[0].direction == "maximize")
+        await self._blocking(lambda: self._usage.load(self._database.record()))
+        self._keeper = Keeper(self.study.keep.best, [target.direction for target in self.study.targets])
         state, problem = "interrupted", None
         async with self._make_fleet() as fleet:
             self._fleet = fleet
@@ -218,15 +220,11 @@ class StudyDriver:
                 tell=self._event,
                 closing=lambda: self._planned >= self._last,
             )
-            for number, params in unfinished:
-                beyond = self._pruning.take_up(number, params)
-                if number not in self._pruning.paused:
-                    self._ready.append((number, params, beyond))
             await self._keeper.resume(
                 {
-                    trial.directory: trial.values[0]
-                    for trial in self._database.record()
-                    if trial.state == "complete" and trial.values
+                    each.directories: each.values if each.feasible else None
+                    for each in self._database.record()
+                    if each.state == "complete" and each.values
                 },
                 fleet,
             )
@@ -234,6 +232,8 @@ class StudyDriver:
             await self._chronicle.publish("running", force=True)
             try:
                 if not self._departure.leaving:
+                    for number, params in unfinished:
+                        await self._take_up(number, params)
                     await self._until_done_or_left()
                 counts = self._database.counts
                 if counts["complete"] + counts["pruned"] + counts["failed"] >= self._last:
@@ -262,7 +262,7 @@ class StudyDriver:
             cancelled = await self._departure.cancel(self.study, self.folder.root, fleet)
         for key in cancelled:
             none: Json = {"job_id": "", "attempt": 0, "submitted": None}
-            await self._blocking(functools.partial(self._database.note, trial_number(key), "job", none))
+            await self._blocking(functools.partial(self._database.note, trial_number(key), self._job_name(key), none))
         self._event("cancelled", keys=cancelled)
 
     def _make_fleet(self) -> Fleet:
@@ -278,11 +278,11 @@ class StudyDriver:
 
     async def _until_done_or_left(self) -> None:
         # The first fill asks for all slots at once, before any of them waits for a submit.
-        while len(self._ready) < self.study.parallel and (item := await self._begin()) is not None:
-            self._ready.append(item)
+        while len(self._agenda.ready) < self.study.parallel and await self._begin():
+            pass
         if self.study.sampler.name in {"random", "grid"}:
             # Nothing that a result could change: these may go to the scheduler as one array.
-            self._fleet.expect_array(*(self._job(*item) for item in self._ready))
+            self._fleet.expect_array(*(self._job(item) for item in self._agenda.ready))
         slots = [asyncio.create_task(self._slot(), name=f"slot-{index}") for index in range(self.study.parallel)]
 
         def all_at_rest() -> bool:
@@ -307,29 +307,21 @@ class StudyDriver:
     async def _slot(self) -> None:
         while (item := await self._next()) is not None:
             try:
-                await self._run(*item)
+                outcome = await self._fleet.run(self._job(item))
+                await self._run_ended(item, outcome)
             finally:
                 self._busy -= 1
                 await self._pruning.notify()
 
-    async def _run(self, number: int, params: Mapping[str, Json], beyond: int) -> None:
-        outcome = await self._fleet.run(self._job(number, params, beyond))
-        if outcome.verdict is not Verdict.PAUSED:
-            await self._record(number, outcome)
-            return
-        await self._pruning.pause(number, params, outcome)
-        await self._blocking(functools.partial(self._usage.count, trial_key(number)))
-
-    async def _next(self) -> _Item | None:
-        """What a slot runs next; it is busy from then on. None where there is nothing more for it."""
-        while True:
+    async def _next(self) -> Item | None:
+        """What a free slot is to run, busy from now on; None where nothing is left to begin."""
+        while (item := self._agenda.take()) is None:
             seen = self._pruning.changes
-            async with self._choosing:
-                item = self._ready.popleft() if self._ready else await self._begin()
-                if item is not None:
-                    self._busy += 1
-                    return item
-                if self._pruning.paused and not self._departure.draining and not self._busy:
+            async with self._asking:
+                # Another slot may have asked meanwhile, for a trial with a run for this one too.
+                if self._agenda.ready or await self._begin():
+                    continue
+                if not self._busy and not self._departure.draining:
                     await self._give_up_paused()
                 if not self._pruning.paused or self._departure.draining:
                     return None
@@ -339,15 +331,15 @@ class StudyDriver:
                 await self._pruning.wait(seen)
             finally:
                 self._idle -= 1
+        self._busy += 1
+        return item
 
-    async def _begin(self) -> _Item | None:
-        """A paused trial that is to go on, else a new one; None if there is neither."""
-        if not self._departure.draining and not self._ended_by:
-            aside = await self._pruning.promote()
-            if aside is not None:
-                return aside.number, aside.params, aside.attempt
-        asked = await self._ask()
-        return None if asked is None else (*asked, 0)
+    async def _begin(self) -> bool:
+        """Put a paused trial that is to go on, else a new one, on the agenda; False if there is neither."""
+        if not self._departure.draining and not self._ended_by and (aside := await self._pruning.promote()):
+            self._agenda.go_on(aside.number, aside.params, aside.attempt)
+            return True
+        return await self._ask()
 
     async def _give_up_paused(self) -> None:
         """End the trials that are set aside: nothing runs that could turn out to be worse than they are."""
@@ -355,23 +347,70 @@ class StudyDriver:
             outcome = Ledger(self.folder.root).attempts(trial_key(number))[-1].outcome
             assert outcome is not None
             why = self._ended_by or "no trial is left that could make it one of the best"
-            await self._record(
-                number, dataclasses.replace(outcome, reason=f"{outcome.reason}; it did not go on: {why}")
-            )
+            reason = f"{outcome.reason}; it did not go on: {why}"
+            await self._record(number, {1: dataclasses.replace(outcome, reason=reason)})
             del self._pruning.paused[number]
         await self._pruning.notify()
 
-    async def _ask(self) -> tuple[int, Mapping[str, Json]] | None:
-        """A new trial, created whole in the database; None where the budget is spent."""
-        async with self._asking:
-            if self._departure.draining or self._planned >= self._last or await self._ends_early():
-                return None
-            self._planned += 1
-            begun = time.perf_counter()
-            number, params = await self._blocking(self._ask_now)
-            seconds = time.perf_counter() - begun
+    async def _ask(self) -> bool:
+        """Put a new trial, created whole in the database, on the agenda; False where the budget is spent."""
+        if self._departure.draining or self._planned >= self._last or await self._ends_early():
+            return False
+        self._planned += 1
+        begun = time.perf_counter()
+        number, params = await self._blocking(self._ask_now)
+        seconds = time.perf_counter() - begun
         self._event("asked", number=number, params=params, seconds=round(seconds, 4), slow=seconds > _SLOW_ASK)
-        return number, params
+        self._agenda.add(number, params)
+        return True
+
+    async def _take_up(self, number: int, params: Mapping[str, Json]) -> None:
+        """Put a trial that an earlier driver left unfinished on the agenda; those of its runs that have ended stay so."""
+        if (beyond := self._pruning.take_up(number, params)) or number in self._pruning.paused:
+            if beyond:
+                self._agenda.go_on(number, params, beyond)
+            return
+        runs = range(1, self.study.repeats + 1)
+        jobs = {run: study_job(self.study, number, params, run) for run in runs}
+        settled = {run: self._fleet.settled(job) for run, job in jobs.items()}
+        # One that was paused is set aside by the slot that finds it so.
+        known = {run: each for run, each in settled.items() if each and each.verdict is not Verdict.PAUSED}
+        self._agenda.add(number, params, known)
+        if self._agenda.lost(number):
+            flying = [run for run in runs if run not in known and self._fleet.in_flight(jobs[run].key)]
+            self._agenda.strike(number, but=flying)
+            for run in flying:
+                await self._fleet.call_off(jobs[run].key)
+        if (outcomes := self._agenda.close(number)) is not None:
+            await self._record(number, outcomes)
+
+    async def _run_ended(self, item: Item, outcome: Outcome) -> None:
+        """A slot has run a job to its end: that of its trial, or of one of its runs."""
+        number = item.number
+        if outcome.verdict is Verdict.PAUSED:
+            await self._pruning.pause(number, item.params, outcome)
+            await self._blocking(functools.partial(self._usage.count, number))
+            self._agenda.set_aside(item)
+            return
+        self._agenda.ended(item, outcome)
+        if (outcomes := self._agenda.close(number)) is not None:
+            await self._record(number, outcomes)
+            return
+        facts = run_facts(outcome, self._site(number, item.run))
+
+        def note() -> None:
+            self._database.note(number, run_name(item.run), facts)
+            self._usage.count(number)
+
+        self._chores.later(number, note)
+        if not outcome.succeeded:
+            for other in self._agenda.in_flight(number):
+                self._event("called-off", number=number, run=other.run, message=f"run {item.run} has no result")
+                await self._fleet.call_off(run_key(number, other.run, self.study.repeats))
+
+    def _site(self, number: int, run: int) -> str:
+        """The site that had a trial's run last."""
+        return self._fleet.site_of(run_key(number, run, self.study.repeats))
 
     @property
     def _last(self) -> int:
@@ -388,7 +427,6 @@ class StudyDriver:
             trials,
             self._usage,
             direction=self.study.targets[0].direction,
-            in_flight=sum(trial.state == "running" for trial in trials),
             now=self.clock.now(),
         )
         if self._ended_by:
@@ -401,44 +439,38 @@ class StudyDriver:
 
     def _sampler(self) -> BaseSampler:
         """A fresh one for each ask: what it draws depends on seed, trial number and history alone."""
-        from orchestrator.samplers import make_sampler
-
-        chosen = self.study.sampler
-        return make_sampler(
-            chosen.name,
-            seed=chosen.seed,
-            startup_trials=chosen.startup_trials,
-            options=chosen.options,
-            space=space_tools.distributions(self.study.space),
-            grid=self._grid,
-        )
+        return study_sampler(self.study, self._grid, source=self._source)
 
     def _total(self) -> int:
-        self._grid = space_tools.grid(self.study.space) if self.study.sampler.name == "grid" else None
+        self._grid = study_grid(self.study)
+        refuse_impossible(self.study)
+        self._source = begin_warm(self.study, self.folder, self._database)
         # An unknown sampler, option or missing extra is told before anything is submitted.
         self._sampler()
         return self.study.trials if self._grid is None else min(self.study.trials, len(self._grid))
 
-    async def _record(self, number: int, outcome: Outcome) -> None:
+    async def _record(self, number: int, outcomes: Mapping[int, Outcome]) -> None:
         await self._pruning.settle(number)
-        end = ending(outcome, self.study.targets, self._fleet.site_of(trial_key(number)))
-        state, values = end.state, end.values
+        end = ending(self.study, outcomes, {run: self._site(number, run) for run in outcomes})
+        state, values, outcome = end.state, end.values, outcomes[decisive(outcomes)]
         self._lease.check()
 
         def tell() -> None:
-            self._database.tell(number, state, values, end.attributes)
-            self._usage.count(trial_key(number))
+            used = dataclasses.asdict(self._usage.count(number))
+            self._database.tell(number, state, values, {**end.attributes, USED: used})
 
         await self._blocking(tell)
-        self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict))
+        broken = {"broken": end.broken} if end.broken else {}
+        self._event("told", number=number, state=state, values=values, verdict=str(outcome.verdict), **broken)
         self._in_a_row = 0 if state != "failed" else self._in_a_row + 1
         # The slot asks for its next trial first; these come after it.
         if values is not None:
-            self._chores.add(self._keeper.add(outcome.directory, values[0], self._fleet))
+            directories = [each.directory for each in outcomes.values()]
+            self._chores.add(self._keeper.add(directories, None if broken else values, self._fleet))
         self._chores.add(self._chronicle.publish("running"))
-        limit = self.study.failures.stop_after
         if state == "complete":
             self._pruning.complain(number)
+        limit = self.study.failures.stop_after
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
                 f"{self._in_a_row} trials in a row failed, the last one: {outcome.reason}",
@@ -453,9 +485,11 @@ class StudyDriver:
                 f"{len(failed)} of {finished} trials failed, the first one: {failed[0].reason}",
                 hint=f"see `survey logs {failed[0].number}` and `survey report`",
             )
+        if record.state == "done" and record.nothing_feasible:
+            raise NothingFeasible(record.nothing_feasible, hint="see `survey report`; raise `trials` to go on")
 
-    def _job(self, number: int, params: Mapping[str, Json], beyond: int) -> Job:
-        return dataclasses.replace(study_job(self.study, number, params), beyond=beyond)
+    def _job(self, item: Item) -> Job:
+        return dataclasses.replace(study_job(self.study, item.number, item.params, item.run), beyond=item.beyond)
 
     # Events, reports, snapshots, the lease
 
@@ -468,12 +502,20 @@ class StudyDriver:
     def _heard(self, event: Event) -> None:
         match event["event"]:
             case "progress":
-                self._pruning.report(trial_number(event["key"]), event["step"], event["value"])
+                key, step = event["key"], event["step"]
+                if self.study.pruner is None:
+                    self._chores.report(self._database, trial_number(key), run_of(key), step, event["value"])
+                else:
+                    self._pruning.report(trial_number(key), step, event["value"])
             case "submitted":
                 number = trial_number(event["key"])
                 job = {"job_id": event["job_id"], "attempt": event["attempt"], "submitted": event["time"]}
-                self._chores.later(number, lambda: self._database.note(number, "job", job))
+                self._chores.later(number, lambda: self._database.note(number, self._job_name(event["key"]), job))
         self._chronicle.write(event)
+
+    def _job_name(self, key: str) -> str:
+        """The attribute that names the job in flight of a trial, or of its run."""
+        return "job" if self.study.repeats == 1 else run_name(run_of(key))
 
     def _event(self, name: str, **fields: Any) -> None:
         self._chronicle.event(name, **fields)
@@ -481,6 +523,10 @@ class StudyDriver:
     def _changed(self, lines: list[str]) -> None:
         for line in lines:
             self._event("changed", message=line)
+
+    def _warmed(self, lines: tuple[str, ...]) -> None:
+        for line in lines:
+            self._event("warm-start", message=line)
 
     async def _keep(self) -> None:
         """Keep the lease, and look whether somebody asks for the driver's end."""

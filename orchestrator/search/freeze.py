@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ResumeMismatch
+from orchestrator.search.warm_start import facts as warm_start_facts
+from orchestrator.search.warm_start import keep
 from orchestrator.store.atomic import make_directory, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.model import Json
     from orchestrator.search.layout import StudyFolder
 
-__all__ = ["freeze", "refuse_another", "refuse_elsewhere"]
+__all__ = ["freeze", "freeze_imported", "refuse_another", "refuse_elsewhere"]
 
 
 def freeze(
@@ -31,21 +33,52 @@ def freeze(
     origin: Path,
     now: float,
     on_change: Callable[[list[str]], None],
+    on_warm_start: Callable[[tuple[str, ...]], None] = lambda _lines: None,
 ) -> Mapping[str, Json]:
     """Compare with what the folder holds, or fill it; returns the study's provenance.
+
+    Parameters
+    ----------
+    on_change : callable
+        Told what has changed since the last run, and may.
+    on_warm_start : callable
+        Told, before the first run, what the study begins with and what of it does not match.
 
     Raises
     ------
     ResumeMismatch
         If the folder holds another study, or this one with something changed that may not change.
+    UsageError, SurveyError
+        If the earlier trials that the study is to begin with cannot be used, or are gone.
     """
     if folder.study.exists():
         if allowed := refuse_another(study, folder):
             on_change(allowed)
         refuse_elsewhere(sites, folder)
+    # Before the study itself: a folder that has one has its earlier trials, too.
+    if lines := keep(study, folder, origin):
+        on_warm_start(lines)
     _write_with_origin(folder.study, study.to_yaml(), f"study {study.name}, from {origin}")
     _write_sites(sites, folder)
     return _provenance(study, folder, origin, now, on_change)
+
+
+def freeze_imported(
+    study: Study, folder: StudyFolder, imported: Mapping[str, Json], *, origin: Path, now: float
+) -> None:
+    """Fill the folder of a study whose first trials come from elsewhere, and which no site has seen yet.
+
+    Raises
+    ------
+    UsageError, SurveyError
+        If the earlier trials that the study is to begin with beside these cannot be used.
+    """
+    from orchestrator.store.provenance import collect
+
+    keep(study, folder, origin)
+    facts = collect(origin, study.command, _data(study, origin, folder.root), now=now)
+    write_json(folder.provenance, {**facts, **warm_start_facts(folder), "imported": imported, "runs": []})
+    _write_with_origin(folder.study, study.to_yaml(), f"study {study.name}, from {origin}")
 
 
 def refuse_another(study: Study, folder: StudyFolder) -> list[str]:
@@ -133,7 +166,7 @@ def _provenance(
         known["runs"].append({**brief, **({"changed": changed} if changed else {})})
         write_json(folder.provenance, known)
         return known
-    first = {**facts, "runs": []}
+    first = {**facts, **warm_start_facts(folder), "runs": []}
     write_json(folder.provenance, first)
     return first
 

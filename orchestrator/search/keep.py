@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from orchestrator.store.front import fronts
 
 if TYPE_CHECKING:
     from orchestrator.jobs.fleet import Fleet
@@ -18,34 +20,52 @@ class Keeper:
     Parameters
     ----------
     best : int
-        How many trials keep their artefacts and checkpoints.
-    maximize : bool
-        Whether a larger value is better.
+        How many trials keep their artefacts and checkpoints. Of several objectives the whole front does, and no less
+        than so many; 0 is none.
+    directions : sequence of str
+        ``maximize`` or ``minimize`` for each objective.
     """
 
-    def __init__(self, best: int, *, maximize: bool) -> None:
+    def __init__(self, best: int, directions: Sequence[str]) -> None:
         self._best = best
-        self._sign = -1.0 if maximize else 1.0
-        self._kept: dict[str, float] = {}
+        self._directions = tuple(directions)
+        self._kept: dict[tuple[str, ...], tuple[float, ...]] = {}
 
-    async def resume(self, ended: Mapping[str, float], fleet: Fleet) -> None:
-        """Take up the complete trials of earlier runs: folder of the attempt to objective value."""
+    async def resume(self, ended: Mapping[tuple[str, ...], Sequence[float] | None], fleet: Fleet) -> None:
+        """Take up the complete trials of earlier drivers: folders of each one's attempts to its values."""
         await fleet.remove(*self._fallen(ended))
 
-    async def add(self, directory: str, value: float, fleet: Fleet) -> None:
-        """A trial is complete."""
-        await fleet.remove(*self._fallen({directory: value}))
+    async def add(self, directories: Sequence[str], values: Sequence[float] | None, fleet: Fleet) -> None:
+        """A trial is complete, whose runs' last attempts have left their files in ``directories``.
 
-    def _fallen(self, new: Mapping[str, float]) -> list[str]:
-        self._kept.update(new)
-        ranked = sorted(self._kept, key=lambda directory: (self._sign * self._kept[directory], directory))
-        fallen = ranked[self._best :]
-        for directory in fallen:
-            del self._kept[directory]
-        # A trial's attempts share one checkpoint, beside them.
+        Without values it breaks a constraint, and keeps nothing.
+        """
+        await fleet.remove(*self._fallen({tuple(directories): values}))
+
+    def _fallen(self, new: Mapping[tuple[str, ...], Sequence[float] | None]) -> list[str]:
+        fallen = [directories for directories, values in new.items() if values is None]
+        self._kept.update({directories: tuple(values) for directories, values in new.items() if values is not None})
+        for directories in self._ranked()[self._most() :]:
+            del self._kept[directories]
+            fallen.append(directories)
+        # A run's attempts share one checkpoint, beside them.
         return [
             path
-            for directory in fallen
+            for directories in fallen
+            for directory in directories
             if directory
             for path in (f"{directory}/artifacts", f"{posixpath.dirname(directory)}/checkpoint")
         ]
+
+    def _ranked(self) -> list[tuple[str, ...]]:
+        """Folders of the trials, best first."""
+        names = sorted(self._kept)
+        return [names[place] for on in self._fronts(names) for place in on]
+
+    def _most(self) -> int:
+        if not self._best or len(self._directions) == 1:
+            return self._best
+        return max(self._best, len(next(iter(self._fronts(sorted(self._kept))), [])))
+
+    def _fronts(self, names: Sequence[tuple[str, ...]]) -> list[list[int]]:
+        return list(fronts([self._kept[name] for name in names], self._directions))

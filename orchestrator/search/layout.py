@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["StudyFolder", "trial_key", "trial_number"]
+__all__ = ["StudyFolder", "run_key", "run_of", "trial_key", "trial_keys", "trial_number"]
+
+_RUN = "run-"
 
 
 def trial_key(number: int) -> str:
@@ -13,9 +15,25 @@ def trial_key(number: int) -> str:
     return f"{number:05d}"
 
 
+def run_key(number: int, run: int, runs: int) -> str:
+    """Folder of one of a trial's ``runs``: ``00007/run-2``, and that of the trial where it is the only one."""
+    return f"{trial_key(number)}/{_RUN}{run}" if runs > 1 else trial_key(number)
+
+
+def trial_keys(number: int, runs: int) -> tuple[str, ...]:
+    """The folders of all runs of a trial."""
+    return tuple(run_key(number, run, runs) for run in range(1, runs + 1))
+
+
 def trial_number(key: str) -> int:
     """The trial that the folder ``key`` belongs to."""
     return int(key.split("/", 1)[0])
+
+
+def run_of(key: str) -> int:
+    """The run that the folder ``key`` belongs to, from 1."""
+    _, _, run = key.partition(f"/{_RUN}")
+    return int(run) if run else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ class Place:
         """What makes a trial's job one of this site; ``origin`` is the folder of study.yaml."""
         study = self.study
         workdir = str(origin if study.workdir is None else origin / study.workdir)
-        return lambda job: dataclasses.replace(job, environment=study.environment, workdir=workdir)
+        return lambda job: dataclasses.replace(
+            job, environment={**study.environment, **job.environment}, workdir=workdir
+        )
 
 
 def places_of(study: Study, origin: Path, chosen: str = "") -> tuple[Place, ...]:

@@ -1,4 +1,4 @@
-"""A study's space in Optuna's terms: distributions, define-by-run suggestions, the exact grid."""
+"""A study's space in Optuna's terms: distributions, define-by-run suggestions, conditions, the exact grid."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from orchestrator.config.parameters import (
     in_order,
     same,
 )
+from orchestrator.config.where import condition
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import optuna
     from optuna.distributions import (
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     )
 
     from orchestrator.model import Json
+    from orchestrator.samplers.within import Asked
 
     AnyParameter = FloatParameter | IntParameter | CategoricalParameter | FixedParameter
 
-__all__ = ["LARGEST_GRID", "distributions", "grid", "is_active", "suggest", "validate"]
+__all__ = ["LARGEST_GRID", "admitter", "distributions", "grid", "is_active", "suggest", "validate"]
 
 LARGEST_GRID = 1_000_000
 
@@ -82,7 +84,40 @@ def distributions(space: Mapping[str, AnyParameter]) -> dict[str, BaseDistributi
     return {name: _distribution(space[name]) for name in in_order(space) if not isinstance(space[name], FixedParameter)}
 
 
-def suggest(space: Mapping[str, AnyParameter], trial: optuna.Trial) -> dict[str, Json]:
+def admitter(space: Mapping[str, AnyParameter], where: Sequence[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """Make a function that says whether a point meets the conditions ``where``.
+
+    Parameters with one value need not be in the point, and what it has of parameters that are not active does not matter:
+    a condition that speaks of such a one holds.
+    """
+    conditions = [condition(text) for text in where]
+    order = in_order(space)
+
+    def admits(params: Mapping[str, Any]) -> bool:
+        point: dict[str, Any] = {}
+        for name in order:
+            parameter = space[name]
+            if is_active(parameter, point):
+                if (only := _only_value(parameter)) is not None:
+                    point[name] = only
+                elif name in params:
+                    point[name] = params[name]
+        return all(each.holds(point) for each in conditions)
+
+    return admits
+
+
+def _only_value(parameter: AnyParameter) -> Json:
+    """The value of a parameter that has but one; None of others."""
+    if isinstance(parameter, FixedParameter):
+        value: Json = parameter.value
+        return value
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices[0] if len(parameter.choices) == 1 else None
+    return parameter.low if parameter.low == parameter.high else None
+
+
+def suggest(space: Mapping[str, AnyParameter], trial: optuna.Trial | Asked) -> dict[str, Json]:
     """Ask ``trial`` for its parameters, parents before those that depend on them.
 
     Returns
@@ -100,7 +135,7 @@ def suggest(space: Mapping[str, AnyParameter], trial: optuna.Trial) -> dict[str,
     return {name: found[name] for name in space if name in found}
 
 
-def _suggested(trial: optuna.Trial, name: str, parameter: AnyParameter) -> Json:
+def _suggested(trial: optuna.Trial | Asked, name: str, parameter: AnyParameter) -> Json:
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     distribution = _distribution(parameter)
@@ -114,13 +149,13 @@ def _suggested(trial: optuna.Trial, name: str, parameter: AnyParameter) -> Json:
     return trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
-def grid(space: Mapping[str, AnyParameter]) -> list[dict[str, Json]]:
-    """Every point of the space once, the last parameter changing fastest; conditions are heeded.
+def grid(space: Mapping[str, AnyParameter], where: Sequence[str] = ()) -> list[dict[str, Json]]:
+    """Every point of the space once that meets the conditions ``where``, the last parameter changing fastest.
 
     Raises
     ------
     UsageError
-        If a real parameter has no step, or the grid has more than a million points.
+        If a real parameter has no step, the grid has more than a million points, or none meets the conditions.
     """
     order = in_order(space)
     values = {name: _values(name, space[name]) for name in order}
@@ -142,7 +177,18 @@ def grid(space: Mapping[str, AnyParameter]) -> list[dict[str, Json]]:
                 f"the grid has more than {LARGEST_GRID} points, counted up to parameter {name}",
                 hint="Give larger steps or fewer choices, or use another sampler.",
             )
-    return [{name: point[name] for name in space if name in point} for point in points]
+    admits = admitter(space, where)
+    kept = [{name: point[name] for name in space if name in point} for point in points if admits(point)]
+    if not kept:
+        raise UsageError(f"none of the {len(points)} points of the grid meets {_listed(where)}", hint=_SEE_WHERE)
+    return kept
+
+
+_SEE_WHERE = "see `where` in study.yaml"
+
+
+def _listed(where: Sequence[str]) -> str:
+    return "the condition " + repr(where[0]) if len(where) == 1 else f"all of the {len(where)} conditions of `where`"
 
 
 _ABSENT: Any = object()
@@ -174,8 +220,8 @@ def _bounded(name: str, count: int) -> None:
         raise UsageError(f"parameter {name} alone has {count} values, above the grid's {LARGEST_GRID} points")
 
 
-def validate(space: Mapping[str, AnyParameter], params: Mapping[str, Any]) -> None:
-    """Check that ``params`` is a point of the space: all that is active, and nothing else.
+def validate(space: Mapping[str, AnyParameter], params: Mapping[str, Any], where: Sequence[str] = ()) -> None:
+    """Check that ``params`` is a point of the space: all that is active, and nothing else; it meets ``where``.
 
     Raises
     ------
@@ -197,6 +243,9 @@ def validate(space: Mapping[str, AnyParameter], params: Mapping[str, Any]) -> No
             raise UsageError(f"parameter {name} does not exist here: {_condition(parameter)}")
         if active and not parameter.admits(params[name]):
             raise UsageError(f"parameter {name} cannot be {params[name]!r}")
+    for text in where:
+        if not admitter(space, [text])(params):
+            raise UsageError(f"the point does not meet the condition {text!r}", hint=_SEE_WHERE)
 
 
 def _condition(parameter: AnyParameter) -> str:

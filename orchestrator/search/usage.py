@@ -7,18 +7,21 @@ by their own rules on top of that (whole minutes, the job's prologue, a project'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from orchestrator.jobs.placement import Placement, place
 from orchestrator.search.assignment import study_resources
+from orchestrator.search.layout import trial_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from orchestrator.config.site import Site
     from orchestrator.model import Attempt
     from orchestrator.search.places import Place
     from orchestrator.store.ledger import Ledger
+    from orchestrator.store.record import TrialRecord
 
 __all__ = ["Hours", "Usage", "share_of_node"]
 
@@ -45,7 +48,8 @@ class Usage:
 
     def __init__(self, ledger: Ledger, places: Sequence[Place]) -> None:
         self._ledger = ledger
-        self._of_trials: dict[str, Hours] = {}
+        self._runs = places[0].study.repeats
+        self._of_trials: dict[int, Hours] = {}
         self._per_hour: dict[str, Hours] = {}
         for each in places:
             resources = study_resources(each.study)
@@ -54,15 +58,19 @@ class Usage:
             self._per_hour[each.site.name] = Hours(gpu_hours=resources.gpus * resources.nodes, node_hours=nodes)
         self._first = next(iter(self._per_hour))
 
-    def load(self) -> None:
-        """Count all that the ledger has."""
-        for key in self._ledger.keys():  # noqa: SIM118  a ledger is no dict
-            self.count(key)
+    def load(self, trials: Iterable[TrialRecord]) -> None:
+        """Count trials: those that have ended as they were told, the others by the ledger."""
+        for trial in trials:
+            if trial.used:
+                self._of_trials[trial.number] = Hours(**trial.used)
+            elif trial.state != "waiting":
+                self.count(trial.number)
 
-    def count(self, key: str) -> None:
+    def count(self, number: int) -> Hours:
         """Count the attempts of one trial that have ended; may be called again as more of them end."""
-        hours = [self._hours(attempt) for attempt in self._ledger.attempts(key)]
-        self._of_trials[key] = sum(hours, Hours())
+        attempts = [each for key in trial_keys(number, self._runs) for each in self._ledger.attempts(key)]
+        self._of_trials[number] = sum(map(self._hours, attempts), Hours())
+        return self._of_trials[number]
 
     @property
     def total(self) -> Hours:
@@ -73,6 +81,19 @@ class Usage:
     def trials(self) -> int:
         """How many trials have used it."""
         return sum(hours.node_hours > 0 for hours in self._of_trials.values())
+
+    def ahead(self, flying: Iterable[int]) -> Hours:
+        """What trials in flight are likely to use yet: each comes to as much as the mean of those that have ended."""
+        flying = set(flying)
+        over = [each for number, each in self._of_trials.items() if number not in flying and each.node_hours > 0]
+        if not over:
+            return Hours()
+        gpus, nodes = (fmean(each.gpu_hours for each in over), fmean(each.node_hours for each in over))
+        used = [self._of_trials.get(number, Hours()) for number in flying]
+        return Hours(
+            gpu_hours=sum(max(0.0, gpus - each.gpu_hours) for each in used),
+            node_hours=sum(max(0.0, nodes - each.node_hours) for each in used),
+        )
 
     def _hours(self, attempt: Attempt) -> Hours:
         outcome = attempt.outcome

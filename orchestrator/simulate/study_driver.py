@@ -7,14 +7,14 @@ do instead: it asks for N trials, waits for all of them, and asks for the next N
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.clock import Clock
 from orchestrator.config.site import Site
 from orchestrator.config.study import Study
-from orchestrator.model import Json
+from orchestrator.search.agenda import Item
 from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.driver import StudyDriver
 from orchestrator.store.studydb import StudyDatabase
@@ -89,8 +89,8 @@ class BatchDriver(VirtualDriver):
     _arrived = 0
     _gate: asyncio.Event | None = None
 
-    async def _next(self) -> tuple[int, Mapping[str, Json], int] | None:
-        if not self._ready and self._planned < self._budget:
+    async def _next(self) -> Item | None:
+        if not self._agenda.ready and self._planned < self._budget:
             await self._all_slots()
         return await super()._next()
 

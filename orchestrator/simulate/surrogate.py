@@ -74,13 +74,16 @@ class Neighbours:
 
     def expect(self, params: Mapping[str, Json], seed: int) -> Expected:
         """What a training with these parameters comes to; ``seed`` chooses which of the repeats it resembles."""
+        return self.repeat(params, random.Random(seed).randrange(self._repeats))
+
+    def repeat(self, params: Mapping[str, Json], repeat: int) -> Expected:
+        """What it comes to in one of the repeats, numbered from 0."""
         distance = self._distances(self._place(params), self._points)
         if self._failed[int(distance.argmin())]:
             return Expected(metrics=None, seconds=None)
         known = np.flatnonzero(~self._failed)
         weights = _weights(distance[known][None, :], self._count)[0]
         near = np.flatnonzero(weights)
-        repeat = random.Random(seed).randrange(self._repeats)
         rows = [self._repeat(self._groups[known[index]], repeat) for index in near]
         shares = weights[near] / weights[near].sum()
         names = set.intersection(*(set(row.metrics) for row in rows))

@@ -7,20 +7,18 @@ own folder. Several rows of one configuration are its repeats, each with another
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.parameters import CategoricalParameter, FixedParameter, FloatParameter, IntParameter, same
-from orchestrator.errors import ConfigError, UsageError
+from orchestrator.config.parameters import FixedParameter
+from orchestrator.errors import UsageError
 from orchestrator.search.space import validate
+from orchestrator.store.rows import cell, names, number, read_rows, typed
 
 if TYPE_CHECKING:
-    from orchestrator.config.parameters import Parameter
     from orchestrator.config.study import Study
     from orchestrator.model import Json
 
@@ -107,7 +105,7 @@ def read_table(path: Path, study: Study, *, seconds: str = "seconds") -> Table:
         raise UsageError(
             f"{path}: {len(rows)} of {len(raw)} rows are results of study {study.name!r}{shown}",
             hint=f"rows need the parameters {', '.join(study.space)} and the metric {metrics[0]}; "
-            f"the first one has {_names(raw)}",
+            f"the first one has {names(raw)}",
         )
     return Table(rows=tuple(rows), place=str(path), left_out=len(problems), repeats=max(counts.values()))
 
@@ -119,45 +117,17 @@ def _read(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
         from orchestrator.studies.reader import read_study
 
         return list(enumerate(exported(read_study(path)), start=1))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path}: no such table", hint="name a CSV, JSON or JSON lines file, or a study's folder"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
-    if path.suffix == ".csv":
-        return [(number, row) for number, row in enumerate(csv.DictReader(text.splitlines()), start=2)]
-    if path.suffix == ".json":
-        data = _parsed(text, path, 1)
-        listed = data.get("trials", data.get("rows")) if isinstance(data, Mapping) else data
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise ConfigError(f'{path}: is neither a list of rows nor {{"rows": [...]}}')
-        return [(number, row) for number, row in enumerate(listed, start=1) if isinstance(row, Mapping)]
-    lines = text.splitlines()
-    if not text.endswith("\n") and len(lines) > 1:
-        lines.pop()  # what makes the table is about to write it
-    rows = [(number, _parsed(line, path, number)) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [(number, row) for number, row in rows if isinstance(row, Mapping) and "about" not in row]
-
-
-def _parsed(text: str, path: Path, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        hint = "tables end in .csv, .json or .jsonl" if path.suffix not in {".json", ".jsonl"} else ""
-        raise ConfigError(f"{path}:{line}: is not JSON ({error})", hint=hint) from None
+    return read_rows(path)
 
 
 def _row(data: Mapping[str, Any], study: Study, metrics: Sequence[str], seconds: str) -> tuple[Row | None, str]:
     """The row as a point of the study's space, or what is wrong with it."""
     params: dict[str, Json] = {}
     for name, parameter in study.space.items():
-        found = _cell(data, "params", name)
+        found = cell(data, "params", name)
         if found is None:
             continue
-        value = _value(parameter, found)
+        value = typed(parameter, found)
         if value is None:
             return None, f"parameter {name} cannot be {found!r}"
         params[name] = value
@@ -168,10 +138,10 @@ def _row(data: Mapping[str, Any], study: Study, metrics: Sequence[str], seconds:
         validate(study.space, params)
     except UsageError as error:
         return None, error.message
-    took = _number(data.get(seconds))
-    if took is None and _number(data.get("started")) is not None and _number(data.get("ended")) is not None:
+    took = number(data.get(seconds))
+    if took is None and number(data.get("started")) is not None and number(data.get("ended")) is not None:
         took = float(data["ended"]) - float(data["started"])
-    values = {name: _number(_cell(data, "metrics", name, "values")) for name in (*metrics, *study.metrics)}
+    values = {name: number(cell(data, "metrics", name, "values")) for name in (*metrics, *study.metrics)}
     if any(values[name] is None for name in metrics):
         if data.get("failed") or data.get("state") == "failed":
             return Row(params=params, metrics=None, seconds=took), ""
@@ -180,53 +150,3 @@ def _row(data: Mapping[str, Any], study: Study, metrics: Sequence[str], seconds:
     steps = tuple((int(step), float(value)) for step, value in progress) if isinstance(progress, list) else ()
     known = {name: value for name, value in values.items() if value is not None}
     return Row(params=params, metrics=known, seconds=took, progress=steps), ""
-
-
-def _cell(data: Mapping[str, Any], *groups_and_name: str) -> Any:
-    """A parameter or metric, in its group, under ``group.name`` or plain ``name``; None where a row lacks it."""
-    first, name, *others = groups_and_name
-    for group in (first, *others):
-        inside = data.get(group)
-        found = inside.get(name) if isinstance(inside, Mapping) else data.get(f"{group}.{name}")
-        if found not in (None, ""):
-            return found
-    found = data.get(name)
-    return None if found == "" else found
-
-
-def _names(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
-    if not rows:
-        return "nothing"
-    _, data = rows[0]
-    inside = data.get("params")
-    return ", ".join(map(str, inside if isinstance(inside, Mapping) else data))
-
-
-def _value(parameter: Parameter, found: Any) -> Json | None:
-    """The value in the parameter's own type: CSV has but text."""
-    if isinstance(parameter, CategoricalParameter | FixedParameter):
-        choices = parameter.choices if isinstance(parameter, CategoricalParameter) else (parameter.value,)
-        return next(
-            (each for each in choices if same(each, found) or (isinstance(found, str) and _text(each) == found)), None
-        )
-    number = _number(found)
-    if number is None:
-        return None
-    assert isinstance(parameter, FloatParameter | IntParameter)
-    if isinstance(parameter, IntParameter):
-        return int(number) if number == int(number) else None
-    return number
-
-
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

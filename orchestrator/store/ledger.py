@@ -139,10 +139,10 @@ class Ledger:
             raise SurveyError(f"{self._folder} has no attempt of {key}")
         return self._load(self._path(key) / f"attempt-{numbers[-1]}.json", key)[1]
 
-    def keys(self) -> tuple[str, ...]:
-        """List all keys that have an attempt, sorted."""
+    def keys(self, head: str = "") -> tuple[str, ...]:
+        """List all keys that have an attempt, sorted; with a ``head``, that key and those below it."""
         found = []
-        for folder, _, names in os.walk(self._folder, onerror=_unreadable):
+        for folder, _, names in os.walk(self._path(head) if head else self._folder, onerror=_unreadable):
             if any(_FILE.fullmatch(name) for name in names):
                 found.append(os.path.relpath(folder, self._folder))
         return tuple(sorted(found))

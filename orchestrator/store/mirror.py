@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import HeldByAnother
 from orchestrator.store.onestudy import OneStudyStorage
-from orchestrator.store.trials import FIXED, SEAL, aware, new_trial, own, utc
+from orchestrator.store.trials import FIXED, SEAL, aware, new_trial, own, parted, utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -257,7 +257,7 @@ class MirrorStorage(OneStudyStorage):
     def finish_trial(
         self, trial_id: int, attributes: Mapping[str, Any], state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """End a running trial: user attributes first, then state and values.
+        """End a running trial: attributes first (see `orchestrator.store.trials.parted`), then state and values.
 
         In one transaction where the real storage has a ``finish_trial`` of its own.
 
@@ -270,14 +270,18 @@ class MirrorStorage(OneStudyStorage):
             if trial_id == self._draft:
                 self.commit()
             trial = self._changeable(trial_id)
+            user, system = parted(attributes)
             if not isinstance(self._real, _Finisher):
-                for key, value in attributes.items():
+                for key, value in user.items():
                     self.set_trial_user_attr(trial_id, key, value)
+                for key, value in system.items():
+                    self.set_trial_system_attr(trial_id, key, value)
                 self.set_trial_state_values(trial_id, state, values)
                 return
             real, real_id = self._real, self._real_ids[trial_id]
             self._write(lambda: real.finish_trial(real_id, attributes, state, values))
-            trial.user_attrs = {**trial.user_attrs, **attributes}
+            trial.user_attrs = {**trial.user_attrs, **user}
+            trial.system_attrs = {**trial.system_attrs, **system}
             self._trials[trial_id] = self._ended(trial, state, values)
 
     def _ended(self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:

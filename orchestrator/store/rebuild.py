@@ -8,8 +8,7 @@ again, under its old number.
 
 from __future__ import annotations
 
-import contextlib
-import os
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +21,28 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.errors import SurveyError
-from orchestrator.store.atomic import sync_directory, told_in_words
-from orchestrator.store.database import close_storage, describe, explained, local_file, open_storage
+from orchestrator.store.database import describe
 from orchestrator.store.definition import find_or_make
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger
+from orchestrator.store.replacing import put_in_place
 from orchestrator.store.snapshot import published
-from orchestrator.store.trials import FIXED, RETRY_OF, SEAL, STATES, WORDS, Ending, last_value, new_trial, utc
+from orchestrator.store.trials import (
+    CONSTRAINTS,
+    FIXED,
+    RETRY_OF,
+    SEAL,
+    SPREAD,
+    STATES,
+    USED,
+    WORDS,
+    Ending,
+    last_value,
+    new_trial,
+    parted,
+    run_name,
+    utc,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -70,7 +84,7 @@ def rebuild(
     directions: Sequence[str],
     definition: Mapping[str, Json],
     suggest: Callable[[Any], Mapping[str, Json]],
-    ended: Callable[[Sequence[Attempt], bool], Ending | None],
+    ended: Callable[[Mapping[str, Sequence[Attempt]], bool], Ending | None],
     url: str | None = None,
     clock: Clock | None = None,
 ) -> Rebuilt:
@@ -86,8 +100,8 @@ def rebuild(
     suggest : callable
         As for `orchestrator.store.studydb.StudyDatabase.ask`: it says how each parameter is distributed.
     ended : callable
-        Told the attempts of a trial, in order, and whether readers have seen its end; says how it ended,
-        None if it has not, or if a driver is to decide that.
+        Told the attempts of a trial's runs, in order, by the runs' keys, and whether readers have seen its end;
+        says how it ended, None if it has not, or if a driver is to decide that.
 
     Raises
     ------
@@ -109,17 +123,9 @@ def rebuild(
             for trial in trials:
                 storage.create_new_trial(study_id, template_trial=trial)
 
-        place = describe(url, root)
-        with explained(place):
-            path = local_file(url, root)
-            if path is None:
-                kept = _on_a_server(url, root, name, mark, lambda to, called: fill(to, called, place, alone=False))
-            else:
-                journal = url is not None and url.startswith("journal:")
-                with told_in_words(path):
-                    kept = _in_a_file(path, root, mark, lambda to: fill(to, name, place, alone=True), journal=journal)
+        kept = put_in_place(url, root, name, mark, fill)
     return Rebuilt(
-        place=place,
+        place=describe(url, root),
         kept=kept,
         trials=Counter(WORDS[trial.state] for trial in trials),
         unknown=tuple(trial.number for trial in trials if trial.system_attrs.get(FIXED) == {}),
@@ -132,7 +138,7 @@ def rebuild(
 def _trials(
     root: Path,
     suggest: Callable[[Any], Mapping[str, Json]],
-    ended: Callable[[Sequence[Attempt], bool], Ending | None],
+    ended: Callable[[Mapping[str, Sequence[Attempt]], bool], Ending | None],
     now: float,
 ) -> list[FrozenTrial]:
     ledger = Ledger(root)
@@ -148,14 +154,15 @@ def _trials(
         of = keys.get(number, [])
         record = shown.get(number)
         if of:
-            attempts = ledger.attempts(of[0])
-            trial = _asked(number, ledger.params(of[0]), suggest, record, attempts[0].planned)
-            _note_job(trial, attempts)
-            # Of several runs of one trial the driver makes one ending; it finds theirs in the ledger.
+            runs = {key: ledger.attempts(key) for key in of}
+            every = [attempt for attempts in runs.values() for attempt in attempts]
+            trial = _asked(number, ledger.params(of[0]), suggest, record, min(attempt.planned for attempt in every))
+            for key, attempts in runs.items():
+                _note_job(trial, key.partition("/")[2] or "job", attempts)
             seen = record is not None and record.state in _ENDED
-            ending = ended(attempts, seen) if len(of) == 1 else None
-            if ending is not None:
-                _end(trial, ending, attempts[-1].outcome.ended if attempts[-1].outcome else None, now)
+            if (ending := ended(runs, seen)) is not None:
+                last = [attempt.outcome.ended for attempt in every if attempt.outcome and attempt.outcome.ended]
+                _end(trial, ending, max(last, default=None), now)
         elif record is not None and record.state != "waiting" and record.params:
             trial = _asked(number, record.params, suggest, record, now)
             if record.state in _ENDED:
@@ -210,10 +217,10 @@ def _waiting(number: int, params: Mapping[str, Json]) -> FrozenTrial:
     return trial
 
 
-def _note_job(trial: FrozenTrial, attempts: Sequence[Attempt]) -> None:
+def _note_job(trial: FrozenTrial, name: str, attempts: Sequence[Attempt]) -> None:
     for attempt in reversed(attempts):
         if attempt.job_id is not None:
-            trial.user_attrs["job"] = {
+            trial.user_attrs[name] = {
                 "job_id": attempt.job_id,
                 "attempt": attempt.number,
                 "submitted": attempt.submitted,
@@ -227,9 +234,9 @@ def _end(trial: FrozenTrial, ending: Ending, ended: float | None, now: float) ->
     if ending.state == "pruned" and ending.values is None and (last := last_value(trial)) is not None:
         trial.values = [last]
     trial.datetime_complete = utc(now if ended is None else ended)
-    trial.user_attrs.update(
-        {each: value for each, value in ending.attributes.items() if value not in (None, "", {}, [])}
-    )
+    user, system = parted(ending.attributes)
+    trial.user_attrs.update({each: value for each, value in user.items() if value not in (None, "", {}, [])})
+    trial.system_attrs.update(system)
 
 
 def _shown_ending(record: TrialRecord) -> Ending:
@@ -248,46 +255,13 @@ def _shown_ending(record: TrialRecord) -> Ending:
         "ended": record.ended,
         "directory": record.directory,
     }
-    attributes: dict[str, Json] = {"outcome": outcome, "metrics": dict(record.metrics), "info": dict(record.info)}
+    attributes: dict[str, Json] = {
+        "outcome": outcome,
+        "metrics": dict(record.metrics),
+        "info": dict(record.info),
+        USED: dict(record.used),
+        SPREAD: dict(record.spread),
+        **{run_name(run.run): dataclasses.asdict(run) for run in record.runs},
+    }
+    attributes[CONSTRAINTS] = dict(record.constraints)
     return Ending(state=record.state, values=record.values, attributes=attributes)
-
-
-# --- where it goes
-
-
-def _in_a_file(path: Path, root: Path, mark: str, fill: Callable[[BaseStorage], None], *, journal: bool) -> str:
-    fresh = path.with_name(f".{path.name}.rebuilt")
-    for left in path.parent.glob(f"{fresh.name}*"):
-        left.unlink()
-    storage = open_storage(f"{'journal:' if journal else 'sqlite:///'}{fresh}", root)
-    try:
-        fill(storage)
-    finally:
-        close_storage(storage)
-    aside = path.with_name(f"{path.name}.damaged-{mark}")
-    kept = ""
-    # What belongs to the old file goes first: a rollback journal beside a new file would be played into it.
-    for suffix in ("-journal", "-wal", "-shm", ".lock", ""):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-            kept = str(aside)
-            sync_directory(path.parent)
-    os.replace(fresh, path)
-    sync_directory(path.parent)
-    return kept
-
-
-def _on_a_server(url: str | None, root: Path, name: str, mark: str, fill: Callable[[BaseStorage, str], None]) -> str:
-    from orchestrator.store.server import rename_studies
-
-    storage = open_storage(url, root, study=name)
-    try:
-        fresh, aside = f"{name}.rebuilt", f"{name}.damaged-{mark}"
-        for study in storage.get_all_studies():
-            if study.study_name == fresh:  # of a rebuild that was cut off
-                storage.delete_study(study._study_id)  # noqa: SLF001 - no public name
-        fill(storage, fresh)
-        renamed = rename_studies(storage, {name: aside, fresh: name})
-        return f"study {aside!r} in the same database" if name in renamed else ""
-    finally:
-        close_storage(storage)

@@ -140,4 +140,6 @@ def _shallow(record: Any) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
+    if dataclasses.is_dataclass(value):
+        return _shallow(value)
     raise TypeError(f"{type(value).__name__} is not plain data")

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.pool import StaticPool
 
 from orchestrator.store.readers import settled
+from orchestrator.store.trials import parted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,7 +153,8 @@ class SQLiteStorage(RDBStorage):
         """
         with self.engine.begin() as connection:
             if self._is_running(connection, trial_id):
-                _set_attributes(connection, "user", trial_id, attributes)
+                for kind, each in zip(("user", "system"), parted(attributes), strict=True):
+                    _set_attributes(connection, kind, trial_id, each)
                 connection.exec_driver_sql("DELETE FROM trial_values WHERE trial_id = ?", (trial_id,))
                 if values is not None:
                     connection.exec_driver_sql(

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.store.record import TrialRecord
+from orchestrator.store.record import RunRecord, TrialRecord
 
 if TYPE_CHECKING:
     from orchestrator.model import Json
 
 __all__ = [
+    "CONSTRAINTS",
     "FIXED",
     "PHASE",
     "RETRY_OF",
     "SEAL",
+    "SPREAD",
     "STATES",
+    "USED",
+    "VARIANCE",
     "WORDS",
     "Ending",
     "aware",
@@ -29,7 +34,9 @@ __all__ = [
     "last_value",
     "new_trial",
     "own",
+    "parted",
     "retries",
+    "run_name",
     "trial_record",
     "utc",
 ]
@@ -37,6 +44,12 @@ __all__ = [
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
 PHASE = "phase"  # the user attribute of a running trial that was paused: since when, why, and whether it goes on
 RETRY_OF = "retry_of"  # the user attribute that names the failed trial in whose place of the budget this one is
+SPREAD = "spread"  # the user attribute with the standard deviation of each metric over a trial's runs
+USED = "used"  # the user attribute with the hours of the site's machines that an ended trial has used
+VARIANCE = "variance"  # the user attribute with the variance of each of a trial's values, which are means over its runs
+CONSTRAINTS = (
+    "constraints"  # of an ending: by how much it is beyond each bound; kept where Optuna's samplers look for it
+)
 FIXED = "fixed_params"  # the system attribute in which Optuna keeps the parameters of an enqueued trial
 
 WORDS = {
@@ -46,6 +59,9 @@ WORDS = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+_JOB = ("job_id", "submitted")
+_RUN = "run-"
+_RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord) if field.name != "run")
 STATES = {word: state for state, word in WORDS.items()}
 
 
@@ -56,6 +72,12 @@ class Ending:
     state: str
     values: Sequence[float] | None = None
     attributes: Mapping[str, Json]
+
+    @property
+    def broken(self) -> list[str]:
+        """The bounds that the trial is beyond."""
+        amounts: Any = self.attributes.get(CONSTRAINTS, {})
+        return [words for words, amount in amounts.items() if amount > 0.0]
 
 
 def checked_ending(number: int, state: str, values: Sequence[float] | None, objectives: int) -> list[float] | None:
@@ -83,12 +105,17 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     """Map a trial and its user attributes to a `TrialRecord`.
 
     The attributes are ``survey`` (what the ask wrote), ``ask_seconds``, ``job`` (the job in flight),
-    ``outcome`` (how it ended), ``metrics``, ``info``, and ``phase`` of one that was paused. Where the outcome does not know something,
-    the job in flight or Optuna's own times do.
+    ``outcome`` (how it ended), ``metrics`` and ``info``, and ``phase`` of one that was paused; of a trial with several
+    runs ``run-1``... (each one's job in flight, or how it ended) and ``spread``, too. Where the outcome does not know
+    something, the job in flight or Optuna's own times do.
     """
     attributes = trial.user_attrs
     survey: dict[str, Any] = attributes.get(SEAL, {})
-    job: dict[str, Any] = attributes.get("job", {})
+    runs = tuple(_runs(attributes))
+    latest = max(runs, key=lambda run: (run.submitted or 0.0, run.run), default=None)
+    job: dict[str, Any] = attributes.get("job") or (
+        {} if latest is None else {name: getattr(latest, name) for name in _JOB}
+    )
     outcome: dict[str, Any] = attributes.get("outcome", {})
 
     def known(name: str, default: Any = None) -> Any:
@@ -106,6 +133,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         params=survey.get("params") or (trial.system_attrs.get(FIXED, {}) if waiting else trial.params),
         values=None if trial.values is None else tuple(trial.values),
         metrics=attributes.get("metrics", {}),
+        constraints=trial.constraints,
         steps=dict(sorted(trial.intermediate_values.items())),
         verdict=outcome.get("verdict"),
         reason=str(outcome.get("reason") or (attributes[PHASE].get("reason") if paused else "") or ""),
@@ -124,6 +152,9 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         retry_of=attributes.get(RETRY_OF),
         directory=str(known("directory", "")),
         info=attributes.get("info", {}),
+        used=attributes.get(USED, {}),
+        spread=attributes.get(SPREAD, {}),
+        runs=runs,
     )
 
 
@@ -138,10 +169,28 @@ def last_value(trial: FrozenTrial) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def run_name(run: int) -> str:
+    """The user attribute that holds what is known of one of a trial's runs."""
+    return f"{_RUN}{run}"
+
+
+def _runs(attributes: Mapping[str, Any]) -> Iterator[RunRecord]:
+    names = sorted(int(name[len(_RUN) :]) for name in attributes if name.startswith(_RUN))
+    for run in names:
+        facts = attributes[run_name(run)]
+        yield RunRecord(run=run, **{name: facts[name] for name in _RUN_FIELDS if facts.get(name) is not None})
+
+
 def retries(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """Trials that were asked for again, and the trial that each has given its place to."""
     found = {trial.user_attrs.get(RETRY_OF): trial.number for trial in trials}
     return {number: by for number, by in found.items() if number is not None}
+
+
+def parted(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attributes of an ending as Optuna keeps them: those of the user, and the system's, which are the constraints."""
+    user = {name: value for name, value in attributes.items() if name != CONSTRAINTS}
+    return user, {f"{CONSTRAINTS}:{name}": amount for name, amount in attributes.get(CONSTRAINTS, {}).items()}
 
 
 def new_trial(number: int, now: float) -> FrozenTrial:

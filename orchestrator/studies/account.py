@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.jobs.life import ABORTED, FORGOTTEN, INVALIDATED, MOVED
 from orchestrator.jobs.retry import RetryPolicy
 from orchestrator.model import Verdict
-from orchestrator.search.layout import StudyFolder, trial_key
+from orchestrator.search.layout import StudyFolder, run_of, trial_key
 from orchestrator.search.requests import pending_request
 from orchestrator.store.lease import read_holder
 from orchestrator.store.ledger import Ledger
@@ -51,6 +51,8 @@ class Account:
         The latest ones, in order.
     policy : RetryPolicy
         What the study says of further attempts.
+    runs : int
+        How many runs a trial has.
     """
 
     root: Path
@@ -60,6 +62,7 @@ class Account:
     alive: bool
     events: Sequence[Mapping[str, Any]]
     policy: RetryPolicy
+    runs: int = 1
 
     @classmethod
     def of(cls, root: Path, *, now: float | None = None) -> Account:
@@ -76,6 +79,7 @@ class Account:
         folder = StudyFolder(root)
         moment = time.time() if now is None else now
         holder, alive = read_holder(root, now=moment)
+        study = Study.load(folder.study)
         return cls(
             root=root,
             now=moment,
@@ -83,7 +87,8 @@ class Account:
             holder=holder,
             alive=alive,
             events=tuple(_latest(folder.events)),
-            policy=RetryPolicy(limits=Study.load(folder.study).retry.limits()),
+            policy=RetryPolicy(limits=study.retry.limits()),
+            runs=study.repeats,
         )
 
     # The study
@@ -91,7 +96,7 @@ class Account:
     def study(self) -> list[str]:
         """The study in sentences: who drives it, its state, what is in flight, why no more is, what comes next."""
         lines = [self._driver(), self._state()]
-        flying = [trial for trial in self.record.trials if trial.state == "running"]
+        flying = self._flying
         lines += [f"Trial {trial.number}: {self._latest_attempt(trial)}" for trial in flying[:_SHOWN]]
         if len(flying) > _SHOWN:
             lines.append(f"And {len(flying) - _SHOWN} more trials are in flight: `survey status` lists them.")
@@ -106,7 +111,7 @@ class Account:
         if again:
             named = ", ".join(str(trial.number) for trial in again[-_SHOWN:])
             lines.append(f"Tried more than once: {named}. `survey explain TRIAL` says why.")
-        return [line for line in (*lines, self._why_no_more(len(flying)), self._next(len(flying))) if line]
+        return [line for line in (*lines, self._why_no_more(), self._next(len(flying))) if line]
 
     def _driver(self) -> str:
         holder = self.holder
@@ -141,7 +146,11 @@ class Account:
             case _:
                 return f"{record.message[0].upper()}{record.message[1:]}. {so_far}" if record.message else so_far
 
-    def _why_no_more(self, flying: int) -> str:
+    @property
+    def _flying(self) -> list[TrialRecord]:
+        return [trial for trial in self.record.trials if trial.state == "running"]
+
+    def _why_no_more(self) -> str:
         record = self.record
         begun = sum(trial.state != "waiting" for trial in record.trials)
         if record.state != "running" or not self.alive:
@@ -150,9 +159,10 @@ class Account:
             return "No new trials are begun: the driver was asked to drain."
         if begun >= record.planned:
             return f"No new trials are begun: all {record.planned} have been."
-        if flying >= record.parallel:
+        busy = sum(max(1, sum(run.verdict is None for run in trial.runs)) for trial in self._flying)
+        if busy >= record.parallel:
             return f"No new trials are begun: all {record.parallel} slots are taken."
-        free = record.parallel - flying
+        free = record.parallel - busy
         words = self._last("waiting", "held")
         return f"{free} slot{' is' if free == 1 else 's are'} free" + (
             f": {words}." if words else ", about to be filled."
@@ -199,19 +209,16 @@ class Account:
 
     def trial(self, trial: TrialRecord) -> list[str]:
         """One trial in sentences: each attempt, why there was another, how it stands, what comes next."""
-        attempts = Ledger(self.root).attempts(trial_key(trial.number))
+        ledger = Ledger(self.root)
+        runs = {key: ledger.attempts(key) for key in ledger.keys(trial_key(trial.number))}
         lines = []
         if trial.retry_of is not None:
             lines.append(f"It is a second try of trial {trial.retry_of}, asked for by `survey retry`.")
-        for index, attempt in enumerate(attempts):
-            if attempt.outcome is None:
-                lines.append(f"Attempt {attempt.number}: {self._in_flight(attempt)}")
-                continue
-            lines.append(f"Attempt {attempt.number}: {self._ended(attempt)}")
-            if index + 1 < len(attempts):
-                more = attempts[index + 1].memory
-                room = f", with {more} MiB of memory" if more is not None and more != attempt.memory else ""
-                lines.append(f"  It was run again{room}: {self._why_again(attempts[: index + 1])}.")
+        for key, of_run in runs.items():
+            lines += self._attempts(f"Run {run_of(key)}, attempt" if "/" in key else "Attempt", of_run)
+        if self.runs > 1:
+            lines.append(self._runs_to_come(trial, runs.values()))
+        attempts = self._telling(runs.values())
         if not attempts and trial.state == "waiting":
             lines.append("It waits to be begun: a driver takes it as soon as a slot is free.")
         elif not attempts:
@@ -219,8 +226,49 @@ class Account:
         lines.append(self._fate(trial, attempts))
         return [line for line in lines if line]
 
+    def _attempts(self, name: str, attempts: Sequence[Attempt]) -> list[str]:
+        lines = []
+        for index, attempt in enumerate(attempts):
+            if attempt.outcome is None:
+                lines.append(f"{name} {attempt.number}: {self._in_flight(attempt)}")
+                continue
+            lines.append(f"{name} {attempt.number}: {self._ended(attempt)}")
+            if index + 1 < len(attempts):
+                more = attempts[index + 1].memory
+                room = f", with {more} MiB of memory" if more is not None and more != attempt.memory else ""
+                lines.append(f"  It was run again{room}: {self._why_again(attempts[: index + 1])}.")
+        return lines
+
+    def _runs_to_come(self, trial: TrialRecord, runs: Collection[Sequence[Attempt]]) -> str:
+        """What becomes of those of a trial's runs that were not begun."""
+        left = self.runs - len(runs)
+        if not left or trial.state == "waiting":
+            return ""
+        them = "1 of its runs has" if left == 1 else f"{left} of its runs have"
+        if trial.state == "running" and not any(self._is_lost(attempts) for attempts in runs):
+            return f"{them} not begun: each waits for a free slot."
+        return f"{them} never begun: another one ended without a result, and the trial with it."
+
+    def _is_lost(self, attempts: Sequence[Attempt]) -> bool:
+        """Whether a run has ended without a result for good."""
+        outcome = attempts[-1].outcome
+        if outcome is None or outcome.succeeded or not _AGAIN.keys().isdisjoint(attempts[-1].notes):
+            return False
+        return not self.policy.again(attempts, roomier=True)
+
+    def _telling(self, runs: Collection[Sequence[Attempt]]) -> Sequence[Attempt]:
+        """The attempts that say how a trial stands: of the run that is lost, or in flight, or of the last one."""
+        lost = [attempts for attempts in runs if self._is_lost(attempts) and INVALIDATED not in attempts[-1].notes]
+        flying = [attempts for attempts in runs if attempts[-1].outcome is None]
+        return next(iter([*lost, *flying, *reversed(list(runs))]), ())
+
     def _latest_attempt(self, trial: TrialRecord) -> str:
-        latest = Ledger(self.root).latest(trial_key(trial.number))
+        ledger = Ledger(self.root)
+        if self.runs > 1:
+            flying = [each for key in ledger.keys(trial_key(trial.number)) if (each := ledger.latest(key)) is not None]
+            said = [f"run {run_of(each.key)}: {self._in_flight(each)}" for each in flying if each.outcome is None]
+            return " ".join(said) or "none of its runs is in flight."
+        latest = ledger.latest(trial_key(trial.number))
         if latest is None:
             return "chosen, but not submitted yet."
         if latest.outcome is None:

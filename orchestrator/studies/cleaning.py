@@ -143,7 +143,7 @@ class _Wanted:
         return cls(
             ended=frozenset(trial.number for trial in record.trials if trial.state in _ENDED),
             complete=frozenset(trial.number for trial in record.complete),
-            best=frozenset(trial.number for trial in record.best(keep)),
+            best=frozenset(trial.number for trial in record.kept(keep)),
             logs=logs,
         )
 

@@ -17,11 +17,12 @@ from orchestrator.jobs.script import ScriptRequest, render, scheduler_options
 from orchestrator.jobs.staging import Library, attempt_directory
 from orchestrator.schedulers.base import SubmitRequest
 from orchestrator.schedulers.registry import make_scheduler
-from orchestrator.search import space as space_tools
 from orchestrator.search.assignment import study_resources
 from orchestrator.search.freeze import refuse_another, refuse_elsewhere
 from orchestrator.search.layout import StudyFolder, trial_key
+from orchestrator.search.sampling import left_out, refuse_impossible, study_grid, study_sampler
 from orchestrator.search.usage import share_of_node
+from orchestrator.search.warm_start import resolve
 from orchestrator.store.lease import read_holder
 from orchestrator.studies.reader import read_study
 from orchestrator.studies.reporting import why_mute
@@ -42,7 +43,7 @@ _DEARER = ("trials:", "resources.", "batch.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """The most that the trials to come can take: each runs once, to its full walltime.
+    """The most that the trials to come can take: each of their runs goes once, to its full walltime.
 
     Attributes
     ----------
@@ -136,24 +137,17 @@ def examine(study: Study, site: Site, folder: StudyFolder, *, among: Sequence[Si
     Raises
     ------
     UsageError
-        An unknown sampler or option, a missing extra, a grid without end, no queue that fits.
+        An unknown sampler or option, a missing extra, a sampler of one objective for several, a grid without end,
+        conditions that nothing meets, no queue that fits.
     ResumeMismatch
         The folder holds another study, or this one has jobs in flight elsewhere.
     """
-    from orchestrator.samplers import make_sampler
-
     if folder.begun:
         refuse_another(study, folder)
         refuse_elsewhere(among or [site], folder)
-    grid = space_tools.grid(study.space) if study.sampler.name == "grid" else None
-    make_sampler(
-        study.sampler.name,
-        seed=study.sampler.seed,
-        startup_trials=study.sampler.startup_trials,
-        options=study.sampler.options,
-        space=space_tools.distributions(study.space),
-        grid=grid,
-    )
+    grid = study_grid(study)
+    study_sampler(study, grid)
+    refuse_impossible(study)
     placement = place(site, study_resources(study), study.batch, attempts=study.parallel)
     return placement, study.trials if grid is None else min(study.trials, len(grid))
 
@@ -185,18 +179,21 @@ def forecast(
     work_root = site.resolved_work_root(root, study.name, group=site.group_of(batch))
     left = max(0, planned - _finished(folder))
     of = f"{left} of {planned} trials to come" if folder.begun else f"{planned} trials"
+    of += f" of {study.repeats} runs each" if study.repeats > 1 else ""
+    of += f" ({points} points of the grid break a condition and are left out)" if (points := left_out(study)) else ""
     packed = f", {placement.pack} in one job" if placement.pack > 1 else ""
     where = f"queue {placement.queue}" if placement.queue else "no queue"
     refusals, elsewhere, unchecked = _obstacles(site, batch, folder, work_root)
     return Forecast(
         script=_script(study, site, batch, placement, work_root),
         headline=f"{study.name} on {site.name}: {where}, {of}, {min(share or study.parallel, study.parallel)} at once{packed}",
-        cost=_cost(left, site, placement, resources),
+        cost=_cost(left, study.repeats, site, placement, resources),
         new=left > 0 and _is_new(study, site, folder),
         refusals=refusals,
         elsewhere=elsewhere,
         unchecked=unchecked,
-        warnings=_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin),
+        warnings=_warm_start(study, folder, origin)
+        + (_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin)),
     )
 
 
@@ -262,16 +259,16 @@ def _is_new(study: Study, site: Site, folder: StudyFolder) -> bool:
     return True
 
 
-def _cost(trials: int, site: Site, placement: Placement, resources: Resources) -> Cost:
+def _cost(trials: int, repeats: int, site: Site, placement: Placement, resources: Resources) -> Cost:
     if placement.walltime is None:
         return Cost(trials=trials, gpu_hours=None, node_hours=None, node_hours_packed=None)
-    hours = placement.walltime / 3600.0
+    hours, runs = placement.walltime / 3600.0, trials * repeats
     nodes = placement.nodes * share_of_node(site, placement)
     return Cost(
         trials=trials,
-        gpu_hours=trials * hours * resources.gpus * resources.nodes,
-        node_hours=trials * hours * nodes,
-        node_hours_packed=math.ceil(trials / placement.pack) * hours * nodes,
+        gpu_hours=runs * hours * resources.gpus * resources.nodes,
+        node_hours=runs * hours * nodes,
+        node_hours_packed=math.ceil(runs / placement.pack) * hours * nodes,
     )
 
 
@@ -344,6 +341,12 @@ def _unwritable(path: Path) -> str:
     if not near.is_dir():
         return f"{near} is not a folder"
     return "" if os.access(near, os.W_OK | os.X_OK) else f"you may not write to {near}"
+
+
+def _warm_start(study: Study, folder: StudyFolder, origin: Path) -> tuple[str, ...]:
+    """What the study begins with, and what of it does not match."""
+    warm = resolve(study, folder, origin)
+    return () if warm is None else tuple(f"warm start: {line}" for line in warm.lines)
 
 
 def _far_oddities(study: Study, site: Site, origin: Path) -> tuple[str, ...]:

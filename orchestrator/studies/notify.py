@@ -158,6 +158,10 @@ class Notifier:
         if record is not None:
             counts = {word: sum(trial.state == word for trial in record.trials) for word in ("complete", "failed")}
             yield f"{counts['complete']} trials complete, {counts['failed']} failed, {record.planned} planned"
+            if record.nothing_feasible:
+                yield record.nothing_feasible
+            if len(record.objectives) > 1 and record.front():
+                yield f"front of {len(record.front())}, among them:"
             for trial in record.best():
                 values = zip(record.objectives, trial.values or (), strict=False)
                 yield f"best: trial {trial.number}, " + ", ".join(f"{name} = {value:.6g}" for name, value in values)

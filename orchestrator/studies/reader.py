@@ -68,20 +68,19 @@ def _from_database(folder: StudyFolder) -> StudyRecord:
 
     study = Study.load(folder.study)
     trials = read_trials(folder.root, name=study.name, url=study.storage_url())
-    unfinished = [trial for trial in trials if trial.state not in {"complete", "pruned", "failed"}]
+    flying = any(trial.state == "running" for trial in trials)
     updated = max((trial.ended or trial.created or 0.0 for trial in trials), default=0.0)
     sites = [load_site(path) for path in folder.sites]
     used, enough = Hours(), ""
-    with contextlib.suppress(SurveyError):  # a ledger that cannot be read is the driver's to judge
-        usage = Usage(Ledger(folder.root), [Place(study=study.on(site.name), site=site) for site in sites])
-        usage.load()
-        used = usage.total
-        enough = why_stop(
-            study.stop, trials, usage, direction=study.targets[0].direction, in_flight=len(unfinished), now=updated
-        )
+    if sites:  # a study whose first trials were imported may have none yet
+        with contextlib.suppress(SurveyError):  # a ledger that cannot be read is the driver's to judge
+            usage = Usage(Ledger(folder.root), [Place(study=study.on(site.name), site=site) for site in sites])
+            usage.load(trials)
+            used = usage.total
+            enough = why_stop(study.stop, trials, usage, direction=study.targets[0].direction, now=updated)
     again = {trial.retry_of for trial in trials}
     ended = sum(trial.state in {"complete", "pruned", "failed"} and trial.number not in again for trial in trials)
-    done = ended >= study.trials or bool(trials and enough and not unfinished)
+    done = ended >= study.trials or bool(trials and enough and not flying)
     return study_record(
         study,
         trials,

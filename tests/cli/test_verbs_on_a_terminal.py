@@ -74,10 +74,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_a_script_that_completes(tmp_path: Path, shell: str) -> None:
-    ran = run(tmp_path, "--show-completion", shell)
+    ran = run(tmp_path, _SURVEY_COMPLETE=f"source_{shell}")
     assert ran.code == 0, ran.err
-    assert "_SURVEY_COMPLETE" in ran.out
+    assert f"_SURVEY_COMPLETE=complete_{shell}" in ran.out
     assert "survey" in ran.out
+
+
+def test_bash_is_known_from_inside_it_and_completes_a_verb(tmp_path: Path) -> None:
+    line = f"{' '.join(SURVEY)} --show-completion; true"
+    done = subprocess.run(
+        ["/bin/bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert "_SURVEY_COMPLETE=complete_bash" in done.stdout, done.stderr
+    ran = run(tmp_path, _SURVEY_COMPLETE="complete_bash", COMP_WORDS="survey sta", COMP_CWORD="1")
+    assert ran.out.split() == ["status"]
 
 
 def test_a_bug_in_a_verb_shows_its_traceback_with_debug_only(tmp_path: Path) -> None:

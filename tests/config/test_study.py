@@ -121,7 +121,7 @@ def test_several_objectives_are_targets_in_their_order(study: Load, write: Write
         ("environment: {A: true}\n", r"environment\.A: expected text, found true; put it in quotes"),
         ("environment: {1A: x}\n", r"environment\.1A: not a name for an environment variable"),
         ("environment: {SURVEY_DIR: x}\n", r"environment\.SURVEY_DIR: .*the orchestrator's own"),
-        ("repeats: 2\n", r"repeats: several runs per trial are not supported yet"),
+        ("repeats: 0\n", r"repeats: .*at least 1|repeats: .*greater than or equal to 1"),
         ("read: [{metric: pauc}]\n", r"read\[0\]: needs exactly one of stdout, json, csv"),
         ("read: [{metric: pauc, csv: 'a:b', json: 'a:b'}]\n", r"read\[0\]: needs exactly one"),
         ("read: [{metric: pauc, stdout: 'x'}]\n", r"read\[0\]\.stdout: .* needs a group"),

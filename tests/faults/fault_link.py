@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from orchestrator.clock import SystemClock
+from jumping_clock import JumpingClock
+
 from orchestrator.errors import SurveyError
 from orchestrator.transports.remote import Exchange, RemoteTransport
 
-__all__ = ["FragileLink", "Waits", "far_transport"]
-
-
-class Waits(SystemClock):
-    """Time that passes only where it is waited for."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return sum(self.slept)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+__all__ = ["FragileLink", "far_transport"]
 
 
 class FragileLink:
@@ -39,7 +27,7 @@ class FragileLink:
 
     made_by_others = False
 
-    def __init__(self, clock: Waits) -> None:
+    def __init__(self, clock: JumpingClock) -> None:
         self.clock = clock
         self.up = False
         self.uploads: list[float] = []

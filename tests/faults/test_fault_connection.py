@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_link import FragileLink, Waits, far_transport
+from fault_link import FragileLink, far_transport
 from fault_world import THREE, TRIALS, FaultWorld, play
+from jumping_clock import JumpingClock
 
 from orchestrator.errors import Paused
 from orchestrator.simulate.faults import Fault
@@ -87,7 +88,7 @@ async def test_fault_55_a_file_whose_transfer_is_cut_is_whole_in_the_end_and_nev
     tmp_path: Path, share: float
 ) -> None:
     content = os.urandom(200_000)
-    link = FragileLink(Waits())
+    link = FragileLink(JumpingClock())
     transport = far_transport(link)
     link.uploads = [share, share]
     path = tmp_path / "there" / "job.sh"
@@ -100,7 +101,7 @@ async def test_fault_55_a_file_whose_transfer_is_cut_is_whole_in_the_end_and_nev
 
 
 async def test_fault_56_connections_that_are_closed_or_refused_are_never_made_in_a_storm(tmp_path: Path) -> None:
-    clock = Waits()
+    clock = JumpingClock()
     link = FragileLink(clock)
     transport = far_transport(link)
     for number in range(5):

@@ -82,9 +82,9 @@ STUDIES = {
 def test_a_report_of_any_study_is_whole(name: str) -> None:
     page = Page(render_report(STUDIES[name]))
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    best = ["front", "history"] if name == "two objectives" else ["history", "best"]
     assert sections == [
-        "summary", "history", "best", "parameters", "importances", "parallel", "failures", "slots", "trials", "space",
-        "provenance",
+        "summary", *best, "parameters", "importances", "parallel", "failures", "slots", "trials", "space", "provenance",
     ]  # fmt: skip
 
 

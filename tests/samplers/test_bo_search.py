@@ -13,6 +13,9 @@ from sampler_spaces import branin, line, quiet_study, run
 from orchestrator.errors import UsageError
 from orchestrator.samplers import BOSampler, SobolSampler, make_sampler
 from orchestrator.samplers.bo import standardised
+from orchestrator.samplers.encoding import Encoding
+from orchestrator.samplers.history import RETRY_OF, History
+from orchestrator.store import trials as stored
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -212,3 +215,15 @@ def test_hundreds_of_pending_trials_are_thinned_and_none_of_their_points_comes_b
         if n not in {3, 205}:
             study.add_trial(create_trial(params={"n": n}, distributions=space, state=TrialState.RUNNING))
     assert study.ask().suggest_int("n", 0, 399) == 205
+
+
+def test_a_failed_trial_that_was_asked_for_again_is_no_failure() -> None:
+    study = quiet_study(BOSampler(seed=1))
+    line(study, [(0.1, 2.0), (0.8, None), (0.3, 1.0), (0.7, None)])
+    assert RETRY_OF == stored.RETRY_OF  # as the store marks it
+    study.enqueue_trial({"x": 0.8}, user_attrs={RETRY_OF: 1})
+    asked = study.ask()  # the one that waited
+    asked.suggest_float("x", 0.0, 1.0)
+    history = History(study, study.trials[4], Encoding({"x": FloatDistribution(0.0, 1.0)}))
+    assert history.Z[:, 0] == pytest.approx([0.1, 0.3, 0.7])
+    assert np.isnan(history.y).tolist() == [False, False, True]

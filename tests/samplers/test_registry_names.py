@@ -61,6 +61,13 @@ def test_several_objectives_are_refused_in_words(name: str) -> None:
         trial.suggest_float("x", 0.0, 1.0)
 
 
+@pytest.mark.parametrize("name", ["bo", "cmaes", "skopt"])
+def test_a_sampler_of_one_objective_says_so_before_it_is_asked(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}' searches for one objective, and this study has 2") as caught:
+        make_sampler(name, seed=1, objectives=2)
+    assert "nsga2, tpe, gp" in caught.value.hint
+
+
 def test_bo_comes_first() -> None:
     assert NAMES[0] == "bo"
 

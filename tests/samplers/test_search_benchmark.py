@@ -30,7 +30,10 @@ def test_the_small_comparison_searches_all_families_with_three_engines_and_print
     assert len(rows) == 3 * 4 * 2
     assert {row["engine"] for row in rows} == {"bo", "tpe", "random"}
     assert all(len(row["curve"]) == 20 for row in rows)
-    assert "| engine | N | all | interval | classical | training | architecture | runs | ms/ask |" in done.stdout
+    assert all({"optuna", "numpy", "scipy", "survey-orchestrator", "samplers"} <= set(row["versions"]) for row in rows)
+    assert (
+        "| engine | N | all | interval | coarse | classical | training | architecture | runs | ms/ask |" in done.stdout
+    )
     assert "`bo` relative to each of the others" in done.stdout
     assert "<svg" in (tmp_path / "small.svg").read_text()
 
@@ -101,3 +104,19 @@ def test_only_seeds_that_both_have_run_are_compared(paired: Any) -> None:
 def test_a_regret_of_nothing_does_not_make_the_comparison_infinite(paired: Any) -> None:
     found = paired.relative(regrets(bo={"a": [0.0]}, tpe={"a": [1.0]}), "bo", "tpe", ["a"], 8)
     assert found.value == pytest.approx(1e-6)
+
+
+def test_with_a_coarse_floor_a_problem_that_is_solved_exactly_does_not_rule_the_mean(paired: Any) -> None:
+    done = regrets(bo={"a": [1e-6], "b": [1.0]}, tpe={"a": [1e-1], "b": [1.0]})
+    fine = paired.relative(done, "bo", "tpe", ["a", "b"], 8)
+    coarse = paired.relative(done, "bo", "tpe", ["a", "b"], 8, floor=paired.COARSE)
+    assert fine.value == pytest.approx(10**-2.5)
+    assert coarse.value == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_a_search_in_which_no_trial_succeeded_counts_as_the_median_random_configuration(
+    paired: Any, nothing: float | None
+) -> None:
+    done: dict[Any, Any] = {**regrets(tpe={"a": [0.5]}), ("bo", "a", 8, 0): {"regret": nothing}}
+    assert paired.relative(done, "bo", "tpe", ["a"], 8).value == pytest.approx(2.0)

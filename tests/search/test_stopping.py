@@ -24,6 +24,8 @@ from orchestrator.simulate.programs import Run
 from orchestrator.simulate.transport import SimulatedTransport
 from orchestrator.store.ledger import Ledger
 from orchestrator.store.record import StudyRecord, TrialRecord
+from orchestrator.store.retrying import retry_trials
+from orchestrator.store.studydb import StudyDatabase
 from orchestrator.studies.reader import read_study
 
 HOUR = 3600.0
@@ -51,11 +53,11 @@ def hour(_order: Mapping[str, Any], params: Mapping[str, Any], _attempt: int) ->
 
 
 class Scene:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, program: Any = hour) -> None:
         self.root = root
         self.clock = VirtualClock()
         self.site = FLAVOURS["slurm"].site()
-        self.transport = SimulatedTransport(self.clock, hour, kind="slurm")
+        self.transport = SimulatedTransport(self.clock, program, kind="slurm")
         self.events: list[Mapping[str, Any]] = []
 
     async def run(self, what: Study) -> StudyRecord:
@@ -71,9 +73,9 @@ class Scene:
         return await driver.run()
 
 
-def play(root: Path, body: Callable[[Scene], Awaitable[None]]) -> None:
+def play(root: Path, body: Callable[[Scene], Awaitable[None]], program: Any = hour) -> None:
     async def act() -> None:
-        await body(Scene(root))
+        await body(Scene(root, program))
 
     run_virtual(act())
 
@@ -133,7 +135,7 @@ def test_hours_are_those_of_every_attempt_and_of_the_share_of_the_node_that_it_h
         assert first is not None
         ledger.save(dataclasses.replace(first, packed=4))
         usage = Usage(ledger, [Place(study=study(), site=s.site)])
-        usage.load()
+        usage.load([dataclasses.replace(trial, used={}) for trial in record.trials])
         assert usage.trials == 6
         assert usage.total.gpu_hours == record.used["gpu_hours"]
         assert usage.total.node_hours == pytest.approx(record.used["node_hours"] * (5 + 1 / 4) / 6)
@@ -141,11 +143,47 @@ def test_hours_are_those_of_every_attempt_and_of_the_share_of_the_node_that_it_h
     play(tmp_path, body)
 
 
+def asked_again(s: Scene, what: Study, number: int) -> None:
+    """As `survey retry` does."""
+    with StudyDatabase.open(
+        s.root / what.name,
+        name=what.name,
+        directions=[item.direction for item in what.targets],
+        definition=what.frozen(),
+        now=s.clock.now,
+    ) as database:
+        retry_trials(database, [number])
+
+
+@pytest.mark.parametrize(("rules", "runs"), [({"target": 3.0}, True), ({"gpu_hours": 8}, False)])
+def test_a_failed_trial_that_is_asked_for_again_is_run_unless_it_would_cost_more_than_the_study_may(
+    tmp_path: Path, rules: dict[str, Any], runs: bool
+) -> None:
+    async def body(s: Scene) -> None:
+        what = study(stop=rules, failures={"most": 1.0})
+        broken = await s.run(what)
+        (failed,) = [trial.number for trial in broken.trials if trial.state == "failed"]
+        asked_again(s, what, failed)
+        assert read_study(s.root / "early").state == ("interrupted" if runs else "done")
+        record = await s.run(what)
+        assert record.state == "done"
+        assert [trial.state for trial in record.trials if trial.retry_of == failed] == (
+            ["complete"] if runs else ["waiting"]
+        )
+        assert len(record.trials) == len(broken.trials) + 1
+        assert record.message.startswith(next(iter(rules)))
+
+    def program(order: Mapping[str, Any], params: Mapping[str, Any], attempt: int) -> Run:
+        return Run(duration=HOUR, exit_code=3) if order["number"] == 1 else hour(order, params, attempt)
+
+    play(tmp_path, body, program)
+
+
 class Spent(Usage):
     """An amount that was used by ten trials."""
 
     def __init__(self, gpu_hours: float) -> None:
-        self._of_trials = {str(index): Hours(gpu_hours=gpu_hours / 10, node_hours=1.0) for index in range(10)}
+        self._of_trials = {index: Hours(gpu_hours=gpu_hours / 10, node_hours=1.0) for index in range(10)}
 
 
 def why(
@@ -161,8 +199,9 @@ def why(
         )
         for number, value in enumerate(trials)
     ]
+    records += [TrialRecord(number=100 + number, state="running", created=0.0) for number in range(in_flight)]
     direction = "maximize" if up else "minimize"
-    return why_stop(Stopping(**rules), records, Spent(used), direction=direction, in_flight=in_flight, now=100.0)
+    return why_stop(Stopping(**rules), records, Spent(used), direction=direction, now=100.0)
 
 
 def test_a_rule_holds_from_its_limit_on() -> None:

@@ -170,14 +170,18 @@ class Removing:
 
 
 async def kept(
-    best: int, values: Iterable[float], *, maximize: bool, before: dict[str, float] | None = None
+    best: int,
+    values: Iterable[tuple[float, ...] | float | None],
+    *directions: str,
+    before: dict[tuple[str, ...], tuple[float, ...] | None] | None = None,
 ) -> list[str]:
-    """What is removed as trials with these values come in."""
+    """What is removed as trials with these values come in; None breaks a constraint."""
     session = Removing()
-    keeper = Keeper(best, maximize=maximize)
+    keeper = Keeper(best, directions)
     await keeper.resume(before or {}, cast("Fleet", session))
     for index, value in enumerate(values):
-        await keeper.add(f"/w/{index}/attempt-2", value, cast("Fleet", session))
+        told = (value,) if isinstance(value, float) else value
+        await keeper.add([f"/w/{index}/attempt-2"], told, cast("Fleet", session))
     return session.removed
 
 
@@ -186,14 +190,27 @@ def of(*trials: str) -> list[str]:
 
 
 async def test_only_the_best_keep_their_artefacts_and_checkpoints() -> None:
-    assert await kept(2, [3.0, 1.0, 2.0, 4.0], maximize=False) == of("0", "3")
-    assert await kept(1, [3.0, 1.0, 4.0], maximize=True) == of("1", "0")
-    assert await kept(0, [3.0], maximize=True) == of("0")
+    assert await kept(2, [3.0, 1.0, 2.0, 4.0], "minimize") == of("0", "3")
+    assert await kept(1, [3.0, 1.0, 4.0], "maximize") == of("1", "0")
+    assert await kept(1, [3.0, 3.0], "maximize") == of("1")
+    assert await kept(0, [3.0], "maximize") == of("0")
+
+
+async def test_of_several_objectives_the_whole_front_keeps_them() -> None:
+    values = [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (2.0, 0.5), (5.0, 4.0)]
+    assert await kept(1, values, "maximize", "maximize") == of("0", "1", "3", "2")
+    assert await kept(1, values, "maximize", "minimize") == of("0", "1")
+    assert await kept(0, values[:2], "maximize", "minimize") == of("0", "1")
+
+
+async def test_a_trial_that_breaks_a_constraint_keeps_nothing() -> None:
+    assert await kept(2, [None, 1.0, None], "minimize", before={("/w/a/attempt-2",): None}) == of("a", "0", "2")
 
 
 async def test_the_best_of_earlier_runs_count() -> None:
-    before = {"/w/a/attempt-2": 1.0, "/w/b/attempt-2": 5.0, "": 9.0}
-    assert await kept(1, [2.0, 0.5], maximize=False, before=before) == of("b", "0", "a")
+    earlier = {"/w/a/attempt-2": 1.0, "/w/b/attempt-2": 5.0, "": 9.0}
+    before: dict[tuple[str, ...], tuple[float, ...] | None] = {(name,): (value,) for name, value in earlier.items()}
+    assert await kept(1, [2.0, 0.5], "minimize", before=before) == of("b", "0", "a")
 
 
 def test_a_folder_without_a_record_holds_no_study(tmp_path: Path) -> None:

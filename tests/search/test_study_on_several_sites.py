@@ -109,6 +109,21 @@ def test_both_sites_work_on_one_study_and_each_trial_is_run_once(tmp_path: Path)
     scene(body)
 
 
+def test_the_runs_of_a_trial_may_go_to_different_sites_and_are_found_there_again(tmp_path: Path) -> None:
+    async def body() -> None:
+        sites = Sites(tmp_path)
+        repeated = study(trials=4, repeats=3)
+        for seconds in (30.0, 500.0):
+            await sites.cut_short(repeated, seconds)
+        record = await sites.driver(repeated).run()
+        assert [trial.state for trial in record.trials] == ["complete"] * 4
+        assert set(Counter((order["number"], order["run"]) for order in sites.orders).values()) == {1}
+        assert len(sites.orders) == 12
+        assert any(len({run.site for run in trial.runs}) == 2 for trial in record.trials)
+
+    scene(body)
+
+
 def test_each_site_gives_its_own_environment_and_working_directory(tmp_path: Path) -> None:
     async def body() -> None:
         sites = Sites(tmp_path)

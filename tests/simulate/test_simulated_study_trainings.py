@@ -15,7 +15,6 @@ from orchestrator.simulate.table import read_table
 
 ROOT = Path(__file__).parents[2]
 TABLES = ROOT / "benchmarks" / "tables"
-ANEURYSM = ROOT / "examples" / "aneurysm" / "study.yaml"
 
 
 @pytest.fixture
@@ -31,10 +30,11 @@ def make(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_every_row_of_the_aneurysm_table_is_the_configuration_of_its_number(make: ModuleType) -> None:
-    study = Study.load(ANEURYSM)
+@pytest.mark.parametrize("task", ["aneurysm", "metastasis"])
+def test_every_row_of_a_table_is_the_configuration_of_its_number(make: ModuleType, task: str) -> None:
+    study = Study.load(ROOT / "examples" / task / "study.yaml")
     seen = set()
-    for path in TABLES.glob("aneurysm-*.jsonl"):
+    for path in TABLES.glob(f"{task}-*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if "about" in row:
@@ -46,7 +46,7 @@ def test_every_row_of_the_aneurysm_table_is_the_configuration_of_its_number(make
             assert row["params"] == {**planned, **{name: pytest.approx(numbers[name], rel=1e-12) for name in numbers}}
             seen.add((row["configuration"], row["seed"]))
     assert seen
-    rows = [row for path in TABLES.glob("aneurysm-*.jsonl") for row in read_table(path, study).rows]
+    rows = [row for path in TABLES.glob(f"{task}-*.jsonl") for row in read_table(path, study).rows]
     assert len(rows) == len(seen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from orchestrator.clock import SystemClock
 from orchestrator.errors import HeldByAnother, Paused, SurveyError
 from orchestrator.model import Attempt, Outcome, Verdict
-from orchestrator.store import rebuild as rebuilding
+from orchestrator.store import replacing
 from orchestrator.store.lease import Lease
 from orchestrator.store.ledger import Ledger, new_tag
 from orchestrator.store.rebuild import Rebuilt, rebuild
@@ -39,7 +39,8 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
     return {**found, "fixed": "ü"}
 
 
-def ended(attempts: Sequence[Attempt], _seen: bool = True) -> Ending | None:
+def ended(runs: Mapping[str, Sequence[Attempt]], _seen: bool = True) -> Ending | None:
+    (attempts,) = runs.values()
     outcome = attempts[-1].outcome
     if outcome is None or outcome.verdict is Verdict.NODE_FAILURE:
         return None
@@ -78,7 +79,7 @@ class Lost:
                 )
                 attempt = dataclasses.replace(attempt, outcome=outcome)
                 self.ledger.save(attempt)
-                if (ending := ended([attempt])) is not None:
+                if (ending := ended({attempt.key: [attempt]})) is not None:
                     study.tell(number, ending.state, ending.values, ending.attributes)
             self.ask(study)  # asked for, and not planned yet
             self.publish(study)
@@ -237,7 +238,7 @@ def test_a_rebuild_that_was_cut_off_is_done_again(lost: Lost, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rebuilding, "sync_directory", full)
+        patch.setattr(replacing, "sync_directory", full)
         with pytest.raises(Paused, match="No space"):
             lost.rebuild()
     lost.rebuild()

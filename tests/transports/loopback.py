@@ -5,24 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from orchestrator.clock import SystemClock
+from jumping_clock import JumpingClock
+
 from orchestrator.errors import SurveyError
 from orchestrator.transports.remote import Exchange, RemoteTransport
 
-__all__ = ["JumpingClock", "Loopback", "loopback_transport"]
-
-
-class JumpingClock(SystemClock):
-    """Nothing takes time but sleeps, which are written down."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return sum(self.slept)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+__all__ = ["Loopback", "loopback_transport"]
 
 
 class Loopback:

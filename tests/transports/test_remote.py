@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import JumpingClock, Loopback, loopback_transport
+from jumping_clock import JumpingClock
+from loopback import Loopback, loopback_transport
 
 from orchestrator.errors import UsageError
 from orchestrator.transports import far_end, framing

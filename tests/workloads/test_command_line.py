@@ -226,6 +226,11 @@ def test_the_example_study_of_a_task_searches_what_the_task_takes(name: str) -> 
             assert known[parameter].check(searched["high"]) == searched["high"]
             assert searched.get("log", False) == known[parameter].log
             assert (searched["type"] == "int") == known[parameter].whole
+        when = {
+            parent: values if isinstance(values, list) else [values]
+            for parent, values in searched.get("when", {}).items()
+        }
+        assert when == {parent: list(values) for parent, values in known[parameter].when.items()}
 
 
 @pytest.mark.parametrize("name", tasks.NAMES)

@@ -9,10 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from workloads.data.dataset import Split, checksum, load_case, open_dataset, read_split
+from workloads.data.dataset import checksum, load_case, open_dataset
 from workloads.data.nifti import write_volume
 from workloads.data.phantom_vessels import VesselPhantom, make_case
 from workloads.data.phantoms import lesion_counts
+from workloads.data.splits import Split, read_split
 from workloads.errors import WorkloadError
 from workloads.metrics.matching import label_lesions
 

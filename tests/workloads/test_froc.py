@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from reference_masks import detections
 
 from workloads.metrics.froc import (
     CaseDetections,
@@ -170,3 +174,17 @@ def test_a_resample_by_counts_is_the_curve_of_the_repeated_cases() -> None:
 def test_resamples_without_a_lesion_are_left_out_and_counted() -> None:
     interval = partial_area_interval([case((0.9, 1), lesions=1), case(lesions=0)], 3.0, resamples=200)
     assert 0 < interval.used < interval.asked == 200
+
+
+def test_monai_finds_the_same_points_of_the_curve() -> None:
+    """Its curve, as recorded: the highest sensitivity at each number of false positives."""
+    found = [
+        CaseDetections(
+            case=str(number), scores=np.array(scores), lesions=np.array(hits, dtype=np.int64), n_lesions=lesions
+        )
+        for number, (scores, hits, lesions) in enumerate(detections())
+    ]
+    recorded = json.loads(Path(__file__).with_name("reference_values.json").read_text())["monai"]["values"]["froc"]
+    assert len(recorded) == 40
+    for fps_per_case, sensitivity in recorded.items():
+        assert sensitivity_at(froc(found), float(fps_per_case)) == pytest.approx(sensitivity, abs=1e-6)

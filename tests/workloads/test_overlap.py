@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from workloads.metrics.overlap import dice, false_volume, mean_dice_of_lesion_cases
+from workloads.metrics.overlap import count, dice, dice_of_labels, false_volume, mean_dice_of_lesion_cases
 
 EMPTY = np.zeros((2, 2, 2), dtype=bool)
 FULL = np.ones((2, 2, 2), dtype=bool)
@@ -17,6 +17,31 @@ def test_dice_of_half_an_overlap_is_worked_out_by_hand() -> None:
     half = EMPTY.copy()
     half[0] = True  # 4 of 8 voxels
     assert dice(half, FULL) == pytest.approx(2 * 4 / 12)
+
+
+def test_every_overlap_is_a_share_of_counted_voxels() -> None:
+    prediction, truth = np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool)
+    prediction[0], truth[:, 0] = True, True  # 4 and 4 voxels that share one, of 16
+    found = count(prediction, truth)
+    assert (found.both, found.only_prediction, found.only_truth, found.neither) == (1, 3, 3, 9)
+    assert (found.dice, found.jaccard, found.sensitivity, found.precision) == (2 / 8, 1 / 7, 1 / 4, 1 / 4)
+    assert (found.specificity, found.volume_ratio) == (9 / 12, 1.0)
+
+
+def test_a_share_of_nothing_does_not_exist() -> None:
+    empty, marked = count(EMPTY, EMPTY), count(FULL, EMPTY)
+    assert all(map(math.isnan, (empty.dice, empty.jaccard, empty.sensitivity, empty.precision, empty.volume_ratio)))
+    assert (empty.specificity, marked.specificity, marked.volume_ratio) == (1.0, 0.0, math.inf)
+    assert math.isnan(count(FULL, FULL).specificity)
+
+
+def test_each_label_has_its_own_dice_and_one_that_is_absent_has_none() -> None:
+    truth = np.array([0, 1, 1, 2, 2, 2])
+    prediction = np.array([0, 1, 2, 2, 2, 0])
+    found = dice_of_labels(prediction, truth, {"normal": 1, "abnormal": 2, "other": 3})
+    assert found["normal"] == pytest.approx(2 * 1 / 3)
+    assert found["abnormal"] == pytest.approx(2 * 2 / 6)
+    assert math.isnan(found["other"])
 
 
 def test_two_empty_masks_have_no_dice_unless_a_convention_is_asked_for() -> None:
@@ -50,7 +75,8 @@ def test_masks_of_different_shape_are_refused() -> None:
     "modules",
     [
         "workloads.metrics.froc, workloads.metrics.matching, workloads.metrics.overlap, workloads.metrics.candidates",
-        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits",
+        "workloads.metrics.surface, workloads.metrics.classification, workloads.metrics.image_quality",
+        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits, workloads.tasks.metastasis",
     ],
 )
 def test_neither_metrics_nor_a_command_line_load_tensorflow(modules: str) -> None:

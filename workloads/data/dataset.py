@@ -1,16 +1,16 @@
-"""A data set in the nnU-Net v2 layout: ``dataset.json``, ``imagesTr``, ``labelsTr``, and a split file.
+"""A data set in the nnU-Net v2 layout: ``dataset.json``, ``imagesTr``, ``labelsTr``.
 
 ::
 
     dataset.json                 channel_names, labels, file_ending
     imagesTr/CASE_0000.nii.gz    channel 0 of CASE
     labelsTr/CASE.nii.gz         its label map
-    splits.json                  {"train": [CASE, ...], "validation": [...], "test": [...]}
 
 The Medical Segmentation Decathlon's is understood too: ``modality`` instead of ``channel_names``,
 and images without the channel's number, ``imagesTr/CASE.nii.gz``.
 
-Everything that can be known to be wrong is found before a training starts.
+Everything that can be known to be wrong is found before a training starts. Which cases train and which
+validate is a split file's to say (`workloads.data.splits`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.data.nifti import Volume, read_volume, resample, same_geometry
-from workloads.errors import WorkloadError, did_you_mean
+from workloads.errors import WorkloadError
 
-__all__ = ["Case", "Dataset", "Split", "checksum", "load_case", "open_dataset", "read_split"]
-
-PARTS = ("train", "validation", "test")
+__all__ = ["Case", "Dataset", "checksum", "load_case", "open_dataset", "read_json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +48,6 @@ class Dataset:
     files: Mapping[str, tuple[Path, Path]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Which cases train, validate and test; no case is in two parts."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
     """One case, ready for work: its image normalised, both on the working grid."""
@@ -73,7 +62,14 @@ class Case:
         return np.asarray(self.label.array > 0)
 
 
-def _read_json(path: Path, hint: str) -> Any:
+def read_json(path: Path, hint: str) -> Any:
+    """What a JSON file holds; ``hint`` says what to do if there is no such file.
+
+    Raises
+    ------
+    WorkloadError
+        If it is missing, cannot be read or is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -96,7 +92,7 @@ def open_dataset(root: Path) -> Dataset:
     if not root.is_dir():
         raise WorkloadError(f"{root}: no such folder", hint="make phantoms with: python -m workloads phantom")
     path = root / "dataset.json"
-    description = _read_json(path, hint="a data folder needs dataset.json, imagesTr/ and labelsTr/")
+    description = read_json(path, hint="a data folder needs dataset.json, imagesTr/ and labelsTr/")
     if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):
         raise WorkloadError(f'{path}: "labels" is missing', hint='as in {"labels": {"background": 0, "aneurysm": 1}}')
     labels: dict[str, int] = {}
@@ -124,38 +120,6 @@ def open_dataset(root: Path) -> Dataset:
     if not files:
         raise WorkloadError(f"{root / 'imagesTr'}: holds no image that ends in {suffix}")
     return Dataset(root=root, labels=labels, files=files)
-
-
-def read_split(path: Path, dataset: Dataset) -> Split:
-    """Read a split file; ``val`` is understood as ``validation``, and ``test`` may be left out.
-
-    Raises
-    ------
-    WorkloadError
-        If a part is missing or empty, names a case that the data set does not have, or a case is in
-        two parts.
-    """
-    content = _read_json(path, hint="make one, or name it with --split")
-    if not isinstance(content, dict):
-        raise WorkloadError(f"{path}: is not of the form" + ' {"train": [...], "validation": [...]}')
-    lists = {("validation" if key == "val" else key): value for key, value in content.items()}
-    seen: dict[str, str] = {}
-    parts: dict[str, tuple[str, ...]] = {}
-    for part in PARTS:
-        names = lists.get(part, [])
-        if not isinstance(names, list) or (part != "test" and not names):
-            raise WorkloadError(f'{path}: "{part}" names no case')
-        for name in names:
-            if name not in dataset.files:
-                raise WorkloadError(
-                    f'{path}: "{part}" names {name!r}, which {dataset.root} does not have',
-                    hint=did_you_mean(str(name), dataset.files) if len(dataset.files) < 20 else "",
-                )
-            if name in seen:
-                raise WorkloadError(f'{path}: case {name!r} is in "{seen[name]}" and in "{part}"')
-            seen[name] = part
-        parts[part] = tuple(names)
-    return Split(train=parts["train"], validation=parts["validation"], test=parts["test"])
 
 
 def _normalise(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from workloads.data.dataset import Case
 from workloads.errors import WorkloadError
 
-__all__ = ["PatchSource", "Shape", "check_patch", "draw_patches", "patch_source", "soft_target"]
+__all__ = ["PatchSource", "Shape", "check_patch", "class_source", "draw_patches", "patch_source", "soft_target"]
 
 Shape = tuple[int, int, int]
 
@@ -23,7 +23,8 @@ class PatchSource:
 
     Attributes
     ----------
-    image, target : ndarray of float32, shape (x, y, z)
+    image : ndarray of float32, shape (x, y, z)
+    target : ndarray of float32, shape (x, y, z, channels)
     lesion_voxels : ndarray of int, shape (n, 3)
         Where lesions are; empty in a normal case.
     """
@@ -45,8 +46,18 @@ def patch_source(case: Case, *, sigma: float) -> PatchSource:
     """Prepare a case for `draw_patches`; ``sigma`` as in `soft_target`."""
     return PatchSource(
         image=case.image.array,
-        target=soft_target(case.lesion, case.image.spacing, sigma),
+        target=soft_target(case.lesion, case.image.spacing, sigma)[..., None],
         lesion_voxels=np.argwhere(case.lesion),
+    )
+
+
+def class_source(case: Case, *, classes: int, sought: int) -> PatchSource:
+    """Prepare a case for `draw_patches`: a target channel for each class; ``sought`` is the one to be oversampled."""
+    labels = case.label.array
+    return PatchSource(
+        image=case.image.array,
+        target=(labels[..., None] == np.arange(classes)).astype(np.float32),
+        lesion_voxels=np.argwhere(labels == sought),
     )
 
 
@@ -69,14 +80,14 @@ def check_patch(cases: Sequence[Case], shape: Shape) -> None:
 def draw_patches(
     rng: np.random.Generator, sources: Sequence[PatchSource], *, shape: Shape, count: int, lesion_fraction: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw ``count`` patches and their targets, each of shape (count, x, y, z, 1).
+    """Draw ``count`` patches, shape (count, x, y, z, 1), and their targets, (count, x, y, z, channels).
 
     A share of ``lesion_fraction`` of them, on average, contains a voxel of a lesion, somewhere in the
     patch; the others lie anywhere in any case. Every lesion-bearing case is drawn equally often.
     """
     with_lesion = [index for index, source in enumerate(sources) if len(source.lesion_voxels)]
     images = np.empty((count, *shape, 1), dtype=np.float32)
-    targets = np.empty((count, *shape, 1), dtype=np.float32)
+    targets = np.empty((count, *shape, sources[0].target.shape[-1]), dtype=np.float32)
     size = np.asarray(shape)
     for row in range(count):
         on_lesion = bool(with_lesion) and rng.random() < lesion_fraction
@@ -89,5 +100,5 @@ def draw_patches(
             corner = rng.integers(0, room + 1)
         cut = tuple(slice(int(start), int(start) + length) for start, length in zip(corner, shape, strict=True))
         images[row, ..., 0] = source.image[cut]
-        targets[row, ..., 0] = source.target[cut]
+        targets[row] = source.target[cut]
     return images, targets

@@ -14,7 +14,7 @@ from workloads.errors import WorkloadError, did_you_mean
 
 __all__ = ["NAMES", "load"]
 
-NAMES = ("aneurysm", "digits")
+NAMES = ("aneurysm", "covid-2d", "covid-3d", "digits", "metastasis")
 
 
 def load(name: str) -> Any:
@@ -27,4 +27,4 @@ def load(name: str) -> Any:
     """
     if name not in NAMES:
         raise WorkloadError(f"no task is called {name!r}", hint=did_you_mean(name, NAMES))
-    return importlib.import_module(f"workloads.tasks.{name}")
+    return importlib.import_module(f"workloads.tasks.{name.replace('-', '_')}")

@@ -66,7 +66,7 @@ class Checkpoints:
         self._identity = json.loads(json.dumps(identity))
         self._every = every
         self._keep = keep
-        self._folder = folder or os.environ.get("SURVEY_CHECKPOINT")
+        self._folder = folder or os.environ.get("SURVEY_CHECKPOINT") or None
         self._saved = time.monotonic()
 
     @property

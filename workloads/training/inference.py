@@ -13,13 +13,19 @@ __all__ = ["compiled", "predict_volume"]
 
 
 def compiled(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A Keras model as a function of arrays, traced once for every size of volume."""
+    """A Keras model as a function of arrays (1, x, y, z, 1), traced once for every size of volume.
+
+    A model of slices, (batch, x, y, 1), is applied to all slices along z at once.
+    """
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((None, None, None, None, 1), tf.float32)]
+    slices = len(model.input_shape) == 4
+    signature = [tf.TensorSpec((None,) * (3 if slices else 4) + (1,), tf.float32)]
     graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
 
     def network(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        if slices:
+            return np.moveaxis(np.asarray(graph(tf.constant(np.moveaxis(array[0], 2, 0)))), 0, 2)[None]
         return np.asarray(graph(tf.constant(array)))
 
     return network
@@ -43,36 +49,41 @@ def predict_volume(
     array: NDArray[np.float32],
     *,
     window: int = 64,
-    multiple: int = 1,
+    multiple: int | tuple[int, int, int] = 1,
 ) -> NDArray[np.float32]:
     """Apply ``network`` to a volume.
 
     Parameters
     ----------
     network : callable
-        From (1, x, y, z, 1) to the same shape.
+        From (1, x, y, z, 1) to (1, x, y, z, channels).
     array : ndarray, shape (x, y, z)
     window : int
         Longest side that is computed at once; memory is bound by it. A multiple of ``multiple``.
-    multiple : int
+    multiple : int or tuple of int
         The network takes sides that are multiples of this; the volume is padded by repeating its border.
 
     Returns
     -------
-    ndarray, shape (x, y, z)
+    ndarray, shape (x, y, z, channels)
     """
-    padding = [(0, -length % multiple) for length in array.shape]
+    multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
+    padding = [(0, -length % side) for length, side in zip(array.shape, multiples, strict=True)]
     padded = np.pad(array, padding, mode="edge")
     size = tuple(min(window, length) for length in padded.shape)
     if size == padded.shape:
-        result = network(padded[None, ..., None])[0, ..., 0]
+        result = network(padded[None, ..., None])[0]
     else:
-        total = np.zeros(padded.shape, dtype=np.float32)
-        weight = np.zeros(padded.shape, dtype=np.float32)
-        weights = _weights(size)
+        total: NDArray[np.float32] | None = None  # until it is known how many channels there are
+        weight = np.zeros((*padded.shape, 1), dtype=np.float32)
+        weights = _weights(size)[..., None]
         for corner in itertools.product(*(_starts(*pair) for pair in zip(padded.shape, size, strict=True))):
             cut = tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
-            total[cut] += weights * network(padded[cut][None, ..., None])[0, ..., 0]
+            answer = network(padded[cut][None, ..., None])[0]
+            if total is None:
+                total = np.zeros((*padded.shape, answer.shape[-1]), dtype=np.float32)
+            total[cut] += weights * answer
             weight[cut] += weights
+        assert total is not None
         result = total / weight
     return np.asarray(result[tuple(slice(0, length) for length in array.shape)], dtype=np.float32)

@@ -1,4 +1,7 @@
-"""The training loop: batches in, a trained model out. A plain loop works with every kind of device."""
+"""The training loop: batches in, a trained model out, on one device or on several as one (`workloads.training.devices`).
+
+It is a loop of our own because Keras 3's `fit` does not work under `MultiWorkerMirroredStrategy`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.training.checkpoint import Checkpoints
+from workloads.training.devices import agreed, is_chief, shared
 
-__all__ = ["OPTIMIZERS", "Trained", "make_optimizer", "train"]
+__all__ = ["OPTIMIZERS", "Arrays", "Trained", "make_optimizer", "train"]
 
 OPTIMIZERS = ("adam", "sgd")
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -68,35 +72,54 @@ def train(
     after_epoch: Callable[[int, float], bool],
     checkpoints: Checkpoints | None = None,
     generators: Mapping[str, np.random.Generator] | None = None,
+    strategy: Any = None,
 ) -> Trained:
     """Train ``model`` for ``epochs``; with ``checkpoints``, from where an earlier attempt left it.
 
     Parameters
     ----------
+    model, optimizer : keras.Model, keras.optimizers.Optimizer
+        Made in the scope of ``strategy``.
+    loss : callable
+        Of targets and outputs, a scalar; with several devices each of its sums goes through `devices.total`.
     epoch_data : callable
         Given the epoch, from 1, its inputs and targets, first axis samples; the last batch may be short.
+        Every process makes the same.
     after_epoch : callable
-        Given the epoch and its mean loss; True ends the training there, with a checkpoint.
+        Given the epoch and its mean loss; True ends the training there, with a checkpoint. Of several processes only
+        the first one calls it.
     checkpoints : Checkpoints, optional
         Where the state is kept; what goes on from there equals what was never interrupted.
     generators : mapping, optional
         What ``epoch_data`` draws from, by name: part of the state.
+    strategy : tf.distribute.Strategy, optional
+        The devices; TensorFlow's present one unless it is given.
     """
     import tensorflow as tf
 
     from workloads.training.keras_state import capture, restore
 
-    optimizer.build(model.trainable_variables)
+    strategy = strategy or tf.distribute.get_strategy()
+    devices = strategy.num_replicas_in_sync
+    with strategy.scope():
+        optimizer.build(model.trainable_variables)
 
-    def eager_step(inputs: Any, targets: Any) -> Any:
+    def on_one(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            value = loss(targets, model(inputs, training=True))
-        optimizer.apply_gradients(
-            zip(tape.gradient(value, model.trainable_variables), model.trainable_variables, strict=True)
-        )
+            outputs = model(inputs, training=True)
+            value = loss(targets, outputs if devices == 1 else outputs[: tf.shape(targets)[0]])
+            # Each device has the loss of the whole batch, and the optimizer adds up the gradients of all devices.
+            part = value / devices
+        gradients = tape.gradient(part, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return value
 
-    step = tf.function(eager_step, reduce_retracing=True, autograph=False)
+    def on_all(inputs: Any, targets: Any) -> Any:
+        if devices == 1:
+            return on_one(inputs, targets)
+        return strategy.reduce("MEAN", strategy.run(on_one, args=(inputs, targets)), axis=None)
+
+    step = tf.function(on_all, reduce_retracing=True, autograph=False)
     generators = generators or {}
     losses: list[float] = []
     begun = time.monotonic()
@@ -107,14 +130,14 @@ def train(
     for epoch in range(len(losses) + 1, epochs + 1):
         inputs, targets = epoch_data(epoch)
         values = [
-            step(tf.constant(inputs[start : start + batch_size]), tf.constant(targets[start : start + batch_size]))
+            step(*shared(strategy, inputs[start : start + batch_size], targets[start : start + batch_size]))
             for start in range(0, len(inputs), batch_size)
         ]
         losses.append(float(np.mean([float(value) for value in values])))
         if not math.isfinite(losses[-1]):
             return Trained(losses=tuple(losses), diverged=True, seconds=time.monotonic() - begun)
-        stopped = after_epoch(epoch, losses[-1])
-        if checkpoints is not None and (stopped or checkpoints.due):
+        stopped = agreed(strategy, is_chief(strategy) and after_epoch(epoch, losses[-1]))
+        if checkpoints is not None and is_chief(strategy) and (stopped or checkpoints.due):
             facts = {"losses": losses, "seconds": time.monotonic() - begun}
             checkpoints.save(capture(model, optimizer, step=epoch, generators=generators, facts=facts))
         if stopped:

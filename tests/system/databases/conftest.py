@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from database_packages import CannotProvide
 from database_servers import MariaDB, PostgreSQL, Server
 from database_study import MakeStudy, Study
+from debian_packages import CannotProvide
 
 
 @pytest.fixture(scope="session", params=[PostgreSQL, MariaDB], ids=["postgresql", "mariadb"])

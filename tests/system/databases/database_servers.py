@@ -21,7 +21,7 @@ from typing import Any
 
 import psycopg
 import pymysql  # type: ignore[import-untyped]
-from database_packages import CannotProvide, install
+from debian_packages import CannotProvide, install
 
 __all__ = ["CANARY", "MariaDB", "PostgreSQL", "Server"]
 
@@ -55,7 +55,7 @@ class Server(ABC):
         CannotProvide
             It cannot be had here.
         """
-        install(self.package, self.log)
+        install([self.package], self.log)
         self.data.mkdir(mode=0o700)
         if os.geteuid() == 0:
             shutil.chown(self.data, self.user, self.user)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from debian_packages import CannotProvide, install
 from gridengine_config import bootstrap, changed, files
 
 __all__ = ["FOLDER", "CannotProvide", "GridEngineCluster"]
@@ -20,15 +20,10 @@ FOLDER = Path("/var/lib/survey-test-gridengine")
 
 _PACKAGES = ("gridengine-master", "gridengine-exec", "gridengine-client")
 _PACKAGED = Path("/var/lib/gridengine")
-_POLICY = Path("/usr/sbin/policy-rc.d")
 _CELL = "survey"
 # Away from Grid Engine's own 6444 and 6445.
 _QMASTER_PORT, _EXECD_PORT = 26444, 26445
 _ADMIN = "sgeadmin"
-
-
-class CannotProvide(Exception):
-    """This machine cannot have the cluster, or must not; the message says why and what to do."""
 
 
 class GridEngineCluster:
@@ -61,7 +56,7 @@ class GridEngineCluster:
         """
         self.refuse_foreign()
         self.root.mkdir(parents=True, exist_ok=True)
-        self._install()
+        install(_PACKAGES, self.root / "setup.log")
         self._make_cell()
         if self._process("sge_qmaster") is None:
             self._do("/usr/sbin/sge_qmaster", user=_ADMIN)
@@ -116,15 +111,6 @@ class GridEngineCluster:
         for process in psutil.process_iter(["name"]):
             if process.info["name"] in self._pids and process not in own:
                 raise CannotProvide(f"a {process.info['name']} that is not the tests' runs here ({process.pid})")
-
-    def _install(self) -> None:
-        if all(_installed(name) for name in _PACKAGES):
-            return
-        options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]
-        fetch = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *options, *_PACKAGES]
-        with _nothing_starts():
-            for command in (["apt-get", "update", "-q"], fetch):
-                self._do(*command, DEBIAN_FRONTEND="noninteractive")
 
     def _make_cell(self) -> None:
         common, database = self.root / _CELL / "common", self.root / "spool/db"
@@ -199,26 +185,3 @@ class GridEngineCluster:
             if time.monotonic() > end:
                 raise CannotProvide(f"gave up waiting for {what}; see {self.root}")
             time.sleep(0.1)
-
-
-def _installed(package: str) -> bool:
-    query = ["dpkg-query", "-W", "-f", "${Status}", package]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise CannotProvide("the system tests need Debian or one of its kind: there is no dpkg-query here") from error
-    return done.stdout.endswith("ok installed")
-
-
-@contextlib.contextmanager
-def _nothing_starts() -> Iterator[None]:
-    """Forbid maintainer scripts to start daemons, as invoke-rc.d(8) describes; a policy that is there is kept."""
-    if _POLICY.exists():
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(_POLICY.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    try:
-        yield
-    finally:
-        _POLICY.unlink()

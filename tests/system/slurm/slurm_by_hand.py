@@ -1,4 +1,4 @@
-"""The tests' Slurm by hand: ``python tests/system/slurm/slurm_by_hand.py up [--no-accounting] [--min-job-age S] | down``."""
+"""The tests' Slurm by hand: ``PYTHONPATH=tests python tests/system/slurm/slurm_by_hand.py up [--no-accounting] [--min-job-age S] | down``."""
 
 from __future__ import annotations
 

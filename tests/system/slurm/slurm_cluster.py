@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+from debian_packages import CannotProvide, install
 from slurm_config import GPUS, NODES, Layout, Settings, host, write
-from slurm_packages import CannotProvide, install
 
 __all__ = ["FOLDER", "CannotProvide", "Cluster", "Settings"]
 
 FOLDER = Path("/var/lib/survey-test-slurm")
 
+_PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client", "slurmdbd", "mariadb-server")
 _FOREIGN_CONF = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
 _MUNGE_SOCKET = Path("/run/munge/munge.socket.2")
 _PATIENCE = 90.0
@@ -53,7 +54,7 @@ class Cluster:
             folder.mkdir(parents=True, exist_ok=True)
         for node in NODES:
             (layout.spool / node).mkdir(parents=True, exist_ok=True)
-        install(layout.log / "apt.log")
+        install(_PACKAGES, layout.log / "apt.log")
         self._make_gpus()
         _make_own_name_known()
         if write(layout, self.settings):

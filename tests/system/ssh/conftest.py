@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ssh_server import CannotProvide, Sshd, make_key, provide
+from debian_packages import CannotProvide
+from jumping_clock import JumpingClock
+from login_place import Place
+from ssh_server import Sshd, make_key, provide
 
-from orchestrator.clock import SystemClock
 from orchestrator.config.site import Site
 from orchestrator.simulate.installed import InstalledCluster, install
 from orchestrator.transports.openssh import OpenSSHLink
@@ -31,31 +32,11 @@ _TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_TESTS / "transports"), str(_TESTS / "system" / "slurm"), str(_TESTS / "cli")]
 
 
-@dataclass
-class Place:
-    """A server, and the files of someone who goes there."""
-
-    server: Sshd
-    key: Path
-    config: Path
-    known_hosts: Path
-    socket: Path
-
-    def know(self, *lines: str) -> None:
-        """Let these be all the known hosts."""
-        self.known_hosts.write_text("".join(lines))
-
-    def configure(self, *lines: str) -> None:
-        """Write ~/.ssh/config's place-holder anew."""
-        common = ("Host *", f"  UserKnownHostsFile {self.known_hosts}", "  GlobalKnownHostsFile /dev/null")
-        self.config.write_text("\n".join((*lines, *common, "  IdentitiesOnly yes", "")))
-
-
 @pytest.fixture(scope="session")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
     try:
-        provide()
         folder = tmp_path_factory.mktemp("sshd")
+        provide(folder / "apt.log")
         server = Sshd(folder / "server", make_key(folder / "user_key"))
         server.start()
     except CannotProvide as error:
@@ -108,21 +89,6 @@ def make_site(place: Place, kind: str) -> Callable[..., Site]:
         )
 
     return make
-
-
-class JumpingClock(SystemClock):
-    """Nothing takes time but sleeps, which are written down."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-        self.before_wake: Callable[[], None] = lambda: None
-
-    def now(self) -> float:
-        return sum(self.slept)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.before_wake()
 
 
 @pytest.fixture

@@ -14,34 +14,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+from debian_packages import CannotProvide, install
 
-__all__ = ["Account", "CannotProvide", "Sshd", "free_port", "lock_key", "make_key", "provide"]
-
-
-class CannotProvide(Exception):
-    """This machine cannot run what the tests need."""
+__all__ = ["Account", "Sshd", "free_port", "lock_key", "make_key", "provide"]
 
 
-def provide() -> None:
-    """Install sshd and csh where they are missing."""
-    missing = [
-        package
-        for program, package in (("/usr/sbin/sshd", "openssh-server"), ("csh", "tcsh"), ("ssh", "openssh-client"))
-        if shutil.which(program) is None
-    ]
-    if not missing:
-        return
-    if os.getuid() != 0:
-        raise CannotProvide(f"not root, and these are missing: {', '.join(missing)}")
-    done = subprocess.run(
-        ["apt-get", "install", "-y", "--no-install-recommends", *missing],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CannotProvide(done.stderr[-500:])
+def provide(log: Path) -> None:
+    """Install sshd, ssh and csh where they are missing.
+
+    Raises
+    ------
+    CannotProvide
+        If they cannot be had here.
+    """
+    programs = {"/usr/sbin/sshd": "openssh-server", "csh": "tcsh", "ssh": "openssh-client"}
+    install([package for program, package in programs.items() if shutil.which(program) is None], log)
 
 
 def free_port() -> int:

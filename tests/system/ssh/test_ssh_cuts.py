@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import JumpingClock, Place
+from jumping_clock import JumpingClock
+from login_place import Place
 
 from orchestrator.config.site import Site
 from orchestrator.transports import remote

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
-from conftest import JumpingClock, Place
+from jumping_clock import JumpingClock
+from login_place import Place
 from otp_server import PASSWORD, serve
 from ssh_terminal import at_a_terminal
 

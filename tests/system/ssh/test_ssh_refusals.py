@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import JumpingClock, Place
+from jumping_clock import JumpingClock
+from login_place import Place
 from ssh_server import Account, Sshd, free_port, lock_key, make_key
 
 from orchestrator.config.site import Site

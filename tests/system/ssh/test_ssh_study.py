@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Place
 from login_node import LoginNode
+from login_place import Place
 from slurm_cluster import Cluster
 from ssh_server import free_port, make_key
 from ssh_study import FarStudy, MakeStudy

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Place
+from login_place import Place
 from otp_server import PASSWORD, Serving, serve
 from ssh_study import FarStudy, MakeStudy, until
 from ssh_terminal import at_a_terminal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 from login_node import LoginNode
+from login_place import Place
 from ssh_study import FarStudy, MakeStudy, until
 from survey_command import Ran
 
@@ -15,9 +15,6 @@ from orchestrator.jobs.life import MOVED
 from orchestrator.jobs.retry import NEVER_RAN
 from orchestrator.search.layout import StudyFolder, trial_key
 from orchestrator.store.ledger import Ledger
-
-if TYPE_CHECKING:
-    from conftest import Place
 
 pytestmark = pytest.mark.system
 

@@ -1,4 +1,4 @@
-"""Installs Slurm, munge and MariaDB from Debian, without letting the packages start anything."""
+"""Installs the servers that tests need from Debian, without letting the packages start anything."""
 
 from __future__ import annotations
 
@@ -6,37 +6,35 @@ import contextlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["CannotProvide", "install"]
 
-PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client", "slurmdbd", "mariadb-server")
-
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_FETCH = ("apt-get", "install", "-y", "-q", "--no-install-recommends")
+_OPTIONS = ("-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold")
 
 
 class CannotProvide(Exception):
-    """This machine cannot have the cluster, or must not; the message says why and what to do."""
+    """This machine cannot have what the tests need, or must not; the message says why and what to do."""
 
 
-def install(log: Path) -> None:
-    """Install what is missing.
+def install(packages: Iterable[str], log: Path) -> None:
+    """Install those of ``packages`` that are missing; what apt-get says is added to ``log``.
 
     Raises
     ------
     CannotProvide
         If this is no Debian-like machine, we are not root, or the packages cannot be had.
     """
-    missing = [name for name in PACKAGES if not _installed(name)]
+    missing = [name for name in packages if not _installed(name)]
     if not missing:
         return
     if os.geteuid() != 0:
         raise CannotProvide(f"the packages {', '.join(missing)} are missing, and only root can install them")
-    options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]
-    fetch = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *options, *missing]
     with log.open("a") as output, _nothing_starts():
-        for command in (["apt-get", "update", "-q"], fetch):
+        for command in (["apt-get", "update", "-q"], [*_FETCH, *_OPTIONS, *missing]):
             try:
                 done = subprocess.run(
                     command,
@@ -50,14 +48,13 @@ def install(log: Path) -> None:
             except FileNotFoundError as error:
                 raise CannotProvide("the system tests install packages with apt-get, which is not here") from error
             if done.returncode:
-                raise CannotProvide(f"`{' '.join(command)}` failed; see {log}")
+                raise CannotProvide(f"`{' '.join(command)}` failed: {log.read_text(errors='replace')[-500:]}")
 
 
 def _installed(package: str) -> bool:
+    query = ["dpkg-query", "-W", "-f", "${Status}", package]
     try:
-        done = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(query, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise CannotProvide("the system tests need Debian or one of its kind: there is no dpkg-query here") from error
     return done.stdout.endswith("ok installed")

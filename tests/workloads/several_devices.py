@@ -1,0 +1,69 @@
+"""A training on several devices, run as a program: ``several_devices.py DEVICES STOP`` prints each epoch's loss and weights.
+
+``DEVICES`` logical CPUs in this process (several processes are the scheduler's variables' to tell);
+``STOP`` is the epoch after which the first process asks for its end, 0: never.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import numpy as np
+
+from workloads.losses import detection_loss
+from workloads.training.checkpoint import Checkpoints
+from workloads.training.devices import is_chief, make_strategy
+from workloads.training.loop import Arrays, make_optimizer, train
+
+
+def main(devices: int, stop: int) -> None:
+    """Train a net with group normalisation and without dropout for four epochs of eleven samples, eight a batch."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    import tensorflow as tf
+    from tensorflow import keras
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if devices > 1:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    # Several processes: the strategy must be the first that is done with TensorFlow.
+    strategy = make_strategy()
+    keras.utils.set_random_seed(3)
+    with strategy.scope():
+        inputs = keras.Input((8, 8, 8, 1))
+        x = keras.layers.Conv3D(4, 3, padding="same")(inputs)
+        x = keras.layers.ReLU()(keras.layers.GroupNormalization(2)(x))
+        model = keras.Model(inputs, keras.layers.Conv3D(1, 1)(x))
+        optimizer = make_optimizer("adam", learning_rate=0.01, momentum=0.9, weight_decay=1e-3, steps=8)
+    rng = np.random.default_rng(0)
+    asked = []
+
+    def epoch_data(_epoch: int) -> Arrays:
+        images = rng.normal(size=(11, 8, 8, 8, 1)).astype(np.float32)
+        # The last batch has three samples: on four devices one has nothing to do.
+        return images, (images > 1).astype(np.float32)
+
+    def after_epoch(epoch: int, _loss: float) -> bool:
+        asked.append(epoch)
+        return epoch == stop
+
+    trained = train(
+        model,
+        optimizer=optimizer,
+        loss=detection_loss(positive_weight=3.0, dice_weight=0.3),
+        epoch_data=epoch_data,
+        epochs=4,
+        batch_size=8,
+        after_epoch=after_epoch,
+        checkpoints=Checkpoints({"test": 1}),
+        generators={"data": rng},
+        strategy=strategy,
+    )
+    weights = float(sum(np.abs(np.asarray(weight)).sum() for weight in model.get_weights()))
+    told = {"devices": strategy.num_replicas_in_sync, "losses": trained.losses, "weights": weights}
+    print(json.dumps({**told, "stopped": trained.stopped, "asked": asked, "chief": is_chief(strategy)}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,214 @@
+"""What trials on patches of whole volumes share: their command line, their data, their training, their record."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator import trial
+from workloads.data.dataset import Case, checksum, load_case, open_dataset
+from workloads.data.patches import Shape, check_patch
+from workloads.data.splits import Split, read_split
+from workloads.errors import WorkloadError
+from workloads.training.checkpoint import Checkpoints
+from workloads.training.loop import Arrays, Trained, make_optimizer, train
+from workloads.training.setup import peak_memory, versions
+
+__all__ = [
+    "Data",
+    "add_arguments",
+    "check_options",
+    "patch_shape",
+    "read_data",
+    "record",
+    "seed_of",
+    "train_on_patches",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The cases of a split, in memory.
+
+    Attributes
+    ----------
+    labels : mapping
+        Name of each label to its number.
+    checksum : str
+        Over the files of all these cases.
+    """
+
+    labels: Mapping[str, int]
+    split: Split
+    training: list[Case]
+    validation: list[Case]
+    test: list[Case]
+    checksum: str
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, *, epochs: int, patches: int, patch: tuple[int, ...], window: int = 64
+) -> None:
+    """Say what the command line of a trial may have; the defaults differ between tasks."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with dataset.json, imagesTr, labelsTr")
+    parser.add_argument("--split", type=Path, help="split file (default: splits.json of the data folder)")
+    parser.add_argument("--fold", type=int, help="of a split file with folds, from 1 (default: the trial's run)")
+    parser.add_argument("--epochs", type=int, default=epochs, help="(default: %(default)s)")
+    parser.add_argument("--patches", type=int, default=patches, help="patches of one epoch (default: %(default)s)")
+    parser.add_argument("--patch", type=int, nargs=len(patch), default=patch, metavar="N", help="voxels, even numbers")
+    parser.add_argument(
+        "--spacing", type=float, nargs=3, metavar="MM", help="resample to this (default: as the files are)"
+    )
+    parser.add_argument(
+        "--window", type=int, default=window, help="longest side computed at once (default: %(default)s)"
+    )
+    parser.add_argument("--report-every", type=int, default=3, metavar="EPOCHS", help="validate after so many epochs")
+    parser.add_argument("--test", action="store_true", help="evaluate the test cases too: for the final choice alone")
+    parser.add_argument("--no-predictions", action="store_true", help="write no predictions as NIfTI")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: OMP_NUM_THREADS, else 1)")
+    parser.add_argument("--seed", type=int, help="default: the trial's seed, else 0")
+    parser.add_argument("--out", type=Path, help="folder of the artifacts (default: the trial's)")
+
+
+def patch_shape(options: argparse.Namespace) -> Shape:
+    """The patch in three dimensions: of a task on slices one voxel thick."""
+    x, y, z = (*options.patch, 1)[:3]
+    return x, y, z
+
+
+def check_options(options: argparse.Namespace, multiple: int) -> None:
+    """Make sure of what `add_arguments` asks for; sides of patch and window have to be multiples of ``multiple``.
+
+    Raises
+    ------
+    WorkloadError
+        If an option cannot be.
+    """
+    for name in ("epochs", "patches", "window", "report_every"):
+        if getattr(options, name) < 1:
+            raise WorkloadError(f"--{name.replace('_', '-')} must be at least 1")
+    patch = tuple(options.patch)
+    if any(side < multiple or side % multiple for side in (*patch, options.window)):
+        raise WorkloadError(f"--patch and --window must be multiples of {multiple}, not {patch}, {options.window}")
+    if options.spacing and min(options.spacing) <= 0:
+        raise WorkloadError("--spacing must be positive")
+
+
+def seed_of(options: argparse.Namespace) -> int:
+    """The seed of a training: the command line's, else the trial's, else 0."""
+    return int(next(value for value in (options.seed, trial.seed(), 0) if value is not None)) % 2**32
+
+
+def read_data(options: argparse.Namespace) -> Data:
+    """Read the cases that the split names, and the test cases if they are asked for.
+
+    Raises
+    ------
+    WorkloadError
+        If a file, the split, or the patch in a training case cannot be used.
+    """
+    dataset = open_dataset(options.data)
+    run_of_trial = trial.run() if trial.runs() > 1 else None
+    split = read_split(options.split or options.data / "splits.json", dataset, fold=options.fold, run=run_of_trial)
+    if options.test and not split.test:
+        raise WorkloadError("the split has no test cases", hint='name some as "test", or leave out --test')
+    spacing = tuple(options.spacing) if options.spacing else None
+    names = split.train + split.validation + (split.test if options.test else ())
+    cases = {name: load_case(dataset, name, spacing=spacing) for name in names}
+    training = [cases[name] for name in split.train]
+    check_patch(training, patch_shape(options))
+    return Data(
+        labels=dataset.labels,
+        split=split,
+        training=training,
+        validation=[cases[name] for name in split.validation],
+        test=[cases[name] for name in split.test] if options.test else [],
+        checksum=checksum(dataset, names),
+    )
+
+
+def train_on_patches(
+    model: Any,
+    data: Data,
+    options: argparse.Namespace,
+    settings: Mapping[str, Any],
+    *,
+    params: Mapping[str, Any],
+    seed: int,
+    loss: Callable[[Any, Any], Any],
+    draw: Callable[[np.random.Generator], Arrays],
+    measure: Callable[[], float],
+    strategy: Any,
+) -> Trained:
+    """Train ``model``, go on from the trial's checkpoint if there is one, report on the way.
+
+    Ahead of the walltime the training is saved, and the program asks for another attempt (exit code 85).
+
+    Parameters
+    ----------
+    params : mapping
+        The hyperparameters that make this training another than the next; ``settings`` has what is fixed too.
+    draw : callable
+        Draws the patches of an epoch and their targets.
+    measure : callable
+        The objective's value now, over the validation cases.
+    """
+    what = {"params": params, "seed": seed, "data": data.checksum, "split": [data.split.train, data.split.validation]}
+    what |= {"epochs": options.epochs, "patches": options.patches, "patch": patch_shape(options)}
+    checkpoints = Checkpoints(what | {"spacing": tuple(options.spacing) if options.spacing else None})
+    rng = np.random.default_rng(seed)
+
+    def after_epoch(epoch: int, _loss: float) -> bool:
+        if epoch % options.report_every == 0 and epoch < options.epochs:
+            trial.report(epoch, measure())
+        return trial.should_stop()
+
+    with strategy.scope():
+        optimizer = make_optimizer(
+            settings["optimizer"],
+            learning_rate=settings["learning_rate"],
+            momentum=settings["momentum"],
+            weight_decay=settings["weight_decay"],
+            steps=options.epochs * math.ceil(options.patches / settings["batch_size"]),
+        )
+    trained = train(
+        model,
+        optimizer=optimizer,
+        loss=loss,
+        epoch_data=lambda _epoch: draw(rng),
+        epochs=options.epochs,
+        batch_size=settings["batch_size"],
+        after_epoch=after_epoch,
+        checkpoints=checkpoints,
+        generators={"data": rng},
+        strategy=strategy,
+    )
+    if trained.stopped and trial.stop_reason() == "walltime":
+        trial.requeue()
+    return trained
+
+
+def record(data: Data, trained: Trained, *, params: Mapping[str, Any], seed: int, strategy: Any) -> dict[str, Any]:
+    """What the result says of a training besides its metrics."""
+    return {
+        "diverged": trained.diverged,
+        "stopped": trained.stopped,
+        "losses": [round(value, 5) for value in trained.losses if np.isfinite(value)],
+        "seed": seed,
+        "params": params,
+        "cases": {
+            "train": len(data.split.train),
+            "validation": len(data.split.validation),
+            "test": len(data.split.test),
+        },
+        "data": data.checksum,
+        "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
+        "peak_memory_mib": round(peak_memory(), 1),
+        "devices": strategy.num_replicas_in_sync,
+    }

@@ -1,0 +1,26 @@
+"""Normal and abnormal lung regions in chest CT, slice by slice: dense pooling with dilated convolutions, or a 2D U-Net."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from workloads import segmentation_trial
+from workloads.tasks.covid import add_phantom_arguments, make_phantoms, task
+
+__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run"]
+
+SUMMARY = "normal and abnormal lung in chest CT, by slices: 2D encoder-decoders, Dice of each region (TensorFlow)"
+TASK = task(2, patch=(32, 32), epochs=12, patches=96)
+PARAMETERS = TASK.parameters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command line of a trial may have."""
+    segmentation_trial.add_arguments(TASK, parser)
+
+
+def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """Train and validate one segmenter and report it, as in `workloads.segmentation_trial.run`."""
+    segmentation_trial.run(TASK, options, given)
