@@ -104,12 +104,16 @@ def _ahead(record: StudyRecord) -> str:
     """The end in sight: trials to come, by the mean time from submit to end of the latest, N at a time."""
     ended = record.finished
     spans = [trial.ended - trial.submitted for trial in ended[-_LATEST:] if trial.ended and trial.submitted]
-    left = record.planned - len(ended)
+    left = record.planned - len(ended) - _count_paused(record)
     if record.state != "running" or not spans or left < 1:
         return ""
     # The runs of a trial go side by side.
     width = max(1.0, record.parallel / max([1, *(len(trial.runs) for trial in ended)]))
     return f", about {span(sum(spans) / len(spans) * max(1.0, left / width))} to go"
+
+
+def _count_paused(record: StudyRecord) -> int:
+    return sum(trial.state == "paused" for trial in record.trials)
 
 
 def _spent(record: StudyRecord) -> str:
@@ -119,7 +123,7 @@ def _spent(record: StudyRecord) -> str:
     if not used:
         return ""
     words = "used " + ", ".join(f"{hours:.3g} {name}" for name, hours in used.items())
-    ended = len(record.finished)
+    ended = len(record.finished) + _count_paused(record)  # most of these have used what they will use
     if record.state == "done" or not ended or ended >= record.planned:
         return words
     ahead = ", ".join(f"{hours * record.planned / ended:.3g} {name}" for name, hours in used.items())

@@ -85,6 +85,7 @@ class Tally:
             case "started":
                 self._expected[arm] = int(event["trials"])
                 self.done += int(event["done"])
+                self.paused |= {name_of({"number": number}, arm) for number in event.get("paused", ())}
             case "set-aside":
                 self.running.pop(name, None)
                 self.paused.add(name)

@@ -228,7 +228,10 @@ class StudyDriver:
                 },
                 fleet,
             )
-            self._event("started", trials=self._budget, done=self._planned - len(unfinished), resumed=len(unfinished))
+            paused = [each.number for each in self._database.record() if each.state == "paused"]
+            resumed = len(unfinished) - len(paused)
+            done = self._planned - len(unfinished)
+            self._event("started", trials=self._budget, done=done, resumed=resumed, paused=paused)
             await self._chronicle.publish("running", force=True)
             try:
                 if not self._departure.leaving:
