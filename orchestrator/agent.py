@@ -776,7 +776,23 @@ class _Attempt:
             environment["PYTHONPATH"] = before + os.pathsep + library if before else library
         if self.devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        if order.get("launched"):
+            self._write_environment(environment, list(ours) + list(order.get("environment") or {}))
         return environment
+
+    def _write_environment(self, environment: "Dict[str, str]", names: "List[str]") -> None:
+        """Leave what a launcher may not take to the other nodes where each of its processes reads it."""
+        names += ["PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS"]
+        # PATH is this node's: a job's nodes are of one kind.
+        lines = [
+            "export {}='{}'\n".format(name, environment[name].replace("'", "'\\''"))
+            for name in sorted(set(names))
+            if name in environment
+        ]
+        path = os.path.join(self.directory, "environment.sh")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.writelines(lines)
 
     def _keep_time(self) -> None:
         """Set our own deadlines so that the last one leaves time to report before the scheduler's kill."""

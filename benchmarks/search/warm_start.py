@@ -247,7 +247,8 @@ def run(path: Path, names: Sequence[str], seeds: Sequence[int], workers: Sequenc
                 for count in missing:
                     key = (ALL[name].target, count, seed)
                     if key not in colds:
-                        colds[key] = search(ALL[name], None, seed=seed, workers=count)
+                        kept = done.get(("cold", name, count, seed))
+                        colds[key] = kept["curve"] if kept else search(ALL[name], None, seed=seed, workers=count)
                     curves = {"cold": colds[key], "warm": search(ALL[name], source, seed=seed, workers=count)}
                     for engine, curve in curves.items():
                         row = {"engine": engine, "problem": name, "workers": count, "seed": seed, "regret": curve[-1]}

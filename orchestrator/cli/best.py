@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.output import emit_json, message
-from orchestrator.cli.run import goals
+from orchestrator.cli.run import SiteOption, YesOption, goals
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 from orchestrator.errors import UsageError
 from orchestrator.store.atomic import told_in_words
@@ -35,11 +35,24 @@ def best(
     export: Annotated[
         Path | None, typer.Option("--export", help="Copy their parameters, metrics and artefacts into this folder.")
     ] = None,
+    evaluated: Annotated[
+        bool, typer.Option("--evaluate", help="Run them again on the test cases, as `evaluate:` in study.yaml says.")
+    ] = False,
+    site: SiteOption = "",
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the best trials; with --export, copy what they left (model, predictions, metrics per case)."""
+    """Show the best trials; with --export, copy what they left (model, predictions, metrics per case).
+
+    With --evaluate they are run again on the test cases, with seeds that the search has not used: it goes on
+    where it was stopped, and what has failed is run again. Neither the sampler nor the ranking learns of it.
+    """
+    from orchestrator.cli.evaluate import evaluate, tested
+    from orchestrator.store.evaluation import read_evaluation
     from orchestrator.studies.reader import read_study
 
+    if evaluated:
+        evaluate(study, root, count=count, site=site, ask=not yes, as_json=as_json)
     record = read_study(find_folder(study, root))
     chosen = record.best(count or (1 if len(record.objectives) == 1 else max(1, len(record.front()))))
     if not chosen:
@@ -56,6 +69,9 @@ def best(
     if as_json:
         emit_json({"study": record.name, "best": [dataclasses.asdict(trial) for trial in chosen]})
         return
+    evaluation = read_evaluation(Path(record.root))
+    on_test = {each.number: each for each in evaluation.trials} if evaluation is not None else {}
+    metrics = evaluation.metrics if evaluation is not None else ()
     for trial in chosen:
         behind = ", behind the front" if front and trial.number not in front else ""
         typer.echo(f"trial {trial.number}: {goals(record, trial)}{behind}")
@@ -64,6 +80,8 @@ def best(
         others = {name: value for name, value in trial.metrics.items() if name not in record.objectives}
         if others:
             typer.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in others.items()))
+        if trial.number in on_test and (said := tested(on_test[trial.number], metrics)):
+            typer.echo(f"  on the test cases: {said}")
         typer.echo(f"  {trial.directory}")
 
 

@@ -21,9 +21,10 @@ def report(
 ) -> None:
     """Write a self-contained HTML report and print its path."""
     from orchestrator.reports.html import write_report
+    from orchestrator.store.evaluation import read_evaluation
     from orchestrator.studies.reader import read_study
 
     folder = find_folder(study, root)
     path = out or folder / "report.html"
-    write_report(read_study(folder), path)
+    write_report(read_study(folder), path, evaluation=read_evaluation(folder))
     typer.echo(str(path))

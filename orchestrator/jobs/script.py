@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.jobs.placement import Placement
     from orchestrator.model import Resources
 
-__all__ = ["ScriptRequest", "render", "scheduler_options", "wrap_command"]
+__all__ = ["ScriptRequest", "launcher_of", "render", "scheduler_options", "wrap_command"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _PATH = re.compile(r"[A-Za-z0-9_./@+=~-]+")
@@ -39,6 +39,9 @@ _LAUNCHERS = {
     "srun": "srun --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cpus} --kill-on-bad-exit=1",
     "mpirun": "mpirun -np {nodes} --map-by ppr:1:node",
 }
+# Not every launcher takes the environment to the other nodes (Open MPI over ssh does not), and they name their option
+# for it differently: the agent writes its variables beside the order, and each process reads them.
+_WITH_ENVIRONMENT = """/bin/sh -c '. "$0" && exec "$@"' "$SURVEY_DIR"/environment.sh"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +148,8 @@ def wrap_command(
         inner = ("/bin/sh", "-c", command) if isinstance(command, str) else command
         wrapped = (*words, box.image, *inner)
     nodes = 1 if resources is None else resources.nodes
-    launcher = batch.launcher or (site.launcher if nodes > 1 else "none")
-    if launcher == "none":
+    launcher = launcher_of(batch, site, resources)
+    if launcher is None:
         return wrapped
     text = site.launchers.get(launcher) or _LAUNCHERS.get(launcher, launcher)
     numbers = {"nodes": nodes, "gpus": 0 if resources is None else resources.gpus}
@@ -154,7 +157,14 @@ def wrap_command(
     for name, number in numbers.items():
         text = text.replace(f"{{{name}}}", str(number))
     line = ("/bin/sh", "-c", wrapped) if isinstance(wrapped, str) else wrapped
-    return f"{text} {shlex.join(line)}"
+    return f"{text} {_WITH_ENVIRONMENT} {shlex.join(line)}"
+
+
+def launcher_of(batch: BatchOptions, site: Site, resources: Resources | None) -> str | None:
+    """What starts the command on the nodes of a job, by name or as a line; None if the agent does."""
+    several = resources is not None and resources.nodes > 1
+    launcher = batch.launcher or (site.launcher if several else "none")
+    return None if launcher == "none" else launcher
 
 
 def _requests(site: Site, placement: Placement, batch: BatchOptions) -> dict[str, str]:

@@ -95,8 +95,9 @@ def order(
     walltime: int | None,
     margin: float,
     kill_grace: float,
+    launched: bool = False,
 ) -> dict[str, Json]:
-    """The agent's order (``job.json``)."""
+    """The agent's order (``job.json``); ``launched`` if a launcher takes the command to several nodes."""
     return {
         "version": 1,
         "tag": attempt.tag,
@@ -107,6 +108,7 @@ def order(
         "runs": job.runs,
         "study": study,
         "command": command if isinstance(command, str) else list(command),
+        "launched": launched,
         "workdir": job.workdir,
         "environment": dict(environment),
         "seed": job.seed,

@@ -13,7 +13,7 @@ from orchestrator.config.site import BatchOptions, Site
 from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.jobs.placement import Placement, place
 from orchestrator.jobs.recovery import Fate, Finder, Located, Sought, locate
-from orchestrator.jobs.script import ScriptRequest, render, wrap_command
+from orchestrator.jobs.script import ScriptRequest, launcher_of, render, wrap_command
 from orchestrator.jobs.space_left import SpaceLeft
 from orchestrator.jobs.staging import Library, attempt_directory, attempt_files, order, run_with, stage
 from orchestrator.jobs.throttle import Throttle
@@ -212,6 +212,7 @@ class Submitter:
             walltime=placement.walltime,
             margin=self._site.margin if job.warn_ahead is None else job.warn_ahead,
             kill_grace=self._site.kill_grace,
+            launched=launcher_of(self._batch, self._site, job.resources) is not None,
         )
         return attempt_files(directory, job_order=job_order, params=job.params, script=script)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Json
     from orchestrator.reports.compare import ComparisonResult
+    from orchestrator.store.evaluation import EvaluationRecord
     from orchestrator.store.record import StudyRecord, TrialRecord
 
 __all__ = ["Cell", "Table", "render_report", "write_report"]
@@ -56,13 +57,21 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def write_report(record: StudyRecord, path: str | Path, *, comparison: ComparisonResult | None = None) -> Path:
+def write_report(
+    record: StudyRecord,
+    path: str | Path,
+    *,
+    comparison: ComparisonResult | None = None,
+    evaluation: EvaluationRecord | None = None,
+) -> Path:
     """Write the study's report, whole or not at all, readable by its owner only.
 
     Parameters
     ----------
     comparison : ComparisonResult, optional
         Adds the comparison that the study is an arm of.
+    evaluation : EvaluationRecord, optional
+        Adds what its best trials came to on the test cases.
 
     Returns
     -------
@@ -75,13 +84,15 @@ def write_report(record: StudyRecord, path: str | Path, *, comparison: Compariso
         If matplotlib is not installed, or the path cannot be written.
     """
     path = Path(path).absolute()
-    text = render_report(record, comparison=comparison)
+    text = render_report(record, comparison=comparison, evaluation=evaluation)
     atomic.make_directory(path.parent)
     atomic.write_bytes(path, text.encode())
     return path
 
 
-def render_report(record: StudyRecord, *, comparison: ComparisonResult | None = None) -> str:
+def render_report(
+    record: StudyRecord, *, comparison: ComparisonResult | None = None, evaluation: EvaluationRecord | None = None
+) -> str:
     """Make the report's HTML.
 
     With plotly installed the history and the parallel coordinates answer to the mouse; without it, or
@@ -123,6 +134,7 @@ def render_report(record: StudyRecord, *, comparison: ComparisonResult | None = 
         plotly=Markup(_script()) if specs else "",  # noqa: S704  plotly's own source, which holds no study's words
         verdicts=_verdicts(record),
         best_table=_trials(record, "best", "The best trials", record.best(BEST)),
+        tested_table=None if evaluation is None else _tested(record, evaluation),
         front_table=_trials(record, "front", "Trials on the front", record.front()),
         most_objectives=MOST_OBJECTIVES,
         goals=[f"{way} {name}" for way, name in zip(record.directions, record.objectives, strict=True)],
@@ -224,6 +236,21 @@ def _trials(record: StudyRecord, name: str, caption: str, trials: tuple[TrialRec
         for trial in trials
     )
     return Table(name=name, caption=caption, head=head, rows=rows)
+
+
+def _tested(record: StudyRecord, evaluation: EvaluationRecord) -> Table:
+    """The best trials: by what they were chosen, and what they came to on the test cases."""
+    head = ["trial", *(f"{name} (chosen by)" for name in record.objectives)]
+    head += [words for name in evaluation.metrics for words in (f"{name}, mean", "sd")]
+    rows = []
+    for trial in evaluation.trials:
+        row = [_number(trial.number), *(_number(value) for value in trial.values)]
+        results = [trial.result(name) for name in evaluation.metrics]
+        row += [_number(found and found[index]) for found in results for index in (0, 1)]
+        row.append(_number(max((found[2] for found in results if found), default=0)))
+        rows.append(tuple(row))
+    caption = "Runs with seeds that the search has not used; the search never learned of them."
+    return Table(name="tested", caption=caption, head=(*head, "runs"), rows=tuple(rows))
 
 
 def _shown_state(trial: TrialRecord) -> str:

@@ -25,7 +25,7 @@ from orchestrator.samplers.gp import Posterior
 from orchestrator.samplers.history import History, known_space
 from orchestrator.samplers.seeding import enough_complete, fresh_seed, random_value, trial_generator
 from orchestrator.samplers.sobol import SobolSampler
-from orchestrator.samplers.transfer import Shifted, Source, Transfer, opens
+from orchestrator.samplers.transfer import Shifted, Source, Transfer, alone, opens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +140,8 @@ class BOSampler(BaseSampler):
                 rank = trial.number // 2
                 found = transfer.best(rank + 1, rng, self._admitted(encoding))
                 return encoding.write(found[rank]) if rank < len(found) else {}
+            if alone(trial.number):
+                transfer = None
         if not np.isfinite(history.y).any():
             return {}
         history.thin(self.cap)
@@ -168,7 +170,7 @@ class BOSampler(BaseSampler):
 
         mean = None
         if transfer is not None:
-            fitted, mean = transfer.learn(X, y, encoding.group, fitted_to)
+            fitted, mean = transfer.learn(X, y, ~failed, encoding.group, fitted_to)
         if mean is None:
             fitted = fitted_to(y, rescale=True)
             y = fitted.outputs

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.samplers.transfer import Source
 
-__all__ = ["MODEL_BASED", "NAMES", "OPTIONS", "SEVERAL", "make_sampler"]
+__all__ = ["FITTED", "MODEL_BASED", "NAMES", "OPTIONS", "SEVERAL", "make_sampler"]
 
 OPTIONS: Mapping[str, frozenset[str]] = {
     "bo": frozenset({"startup", "models", "fantasies", "clip", "pool", "local", "reach", "cap"}),
@@ -31,6 +31,8 @@ OPTIONS: Mapping[str, frozenset[str]] = {
 }
 NAMES = tuple(OPTIONS)
 MODEL_BASED = frozenset({"bo", "tpe", "cmaes", "gp", "skopt"})
+FITTED = frozenset({"bo", "gp", "skopt"})
+"""Those whose proposal costs a fit and hardly depends on the seed."""
 SEVERAL = ("nsga2", "tpe", "gp", "random", "qmc", "grid")
 """Those that search for several objectives at once."""
 

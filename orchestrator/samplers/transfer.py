@@ -8,8 +8,9 @@ process is fitted to it, and its posterior mean m(x) goes into the model of the 
 with the study's own process g for all that the source does not say. The offset a and the scale s have normal priors and are
 integrated in closed form, given the hyperparameters of g (Rasmussen and Williams, *Gaussian Processes for Machine
 Learning*, 2006, section 2.7): a source may be in other units. Whether it counts at all is judged by the evidence for this
-model against the one without it, for each draw of the hyperparameters by itself. So an unrelated source loses its say after
-a few trials. All of this depends on the source and the history alone.
+model against the one without it, for each draw of the hyperparameters by itself, on the trials that did not fail: failures have
+a model of their own. So an unrelated source loses its say after a few trials. Every fourth trial is looked for without the
+source: only trials elsewhere can show that it is wrong. All of this depends on the source and the history alone.
 
 Until enough trials are complete, every other one repeats one of the source's best configurations, which differ much
 among themselves, as long as these do better than the others; those stay random, because good ones alone would not show
@@ -44,13 +45,15 @@ if TYPE_CHECKING:
     from orchestrator.samplers.encoding import Array
     from orchestrator.samplers.fitting import Fitted
 
-__all__ = ["ScaledMean", "Shifted", "Source", "Transfer", "opens"]
+__all__ = ["ScaledMean", "Shifted", "Source", "Transfer", "alone", "opens"]
 
 # Trials of a source that its model uses at most.
 CAP = 150
 # Standard deviation of the offset, mean and standard deviation of the scale.
 OFFSET = 1.0
 SCALE = (0.5, 0.7)
+# One trial in so many is looked for without the source.
+ALONE = 4
 # The opening takes from this share of the source's trials, the best of them.
 BEST = 0.2
 
@@ -81,6 +84,11 @@ def opens(study: Study, trial: FrozenTrial) -> bool:
         if value is not None and seen.number < trial.number:
             best[seen.number % 2] = min(best[seen.number % 2], sign * value)
     return trial.number % 2 == 0 and best[0] <= best[1]
+
+
+def alone(number: int) -> bool:
+    """Whether a trial with this number is looked for without the source."""
+    return number % ALONE == ALONE - 1
 
 
 class Transfer:
@@ -148,7 +156,12 @@ class Transfer:
         return np.asarray(Z[chosen])
 
     def learn(
-        self, X: Array, y: Array, group: NDArray[np.int_], refit: Callable[[Array], Fitted]
+        self,
+        X: Array,
+        y: Array,
+        complete: NDArray[np.bool_],
+        group: NDArray[np.int_],
+        refit: Callable[[Array], Fitted],
     ) -> tuple[Fitted, ScaledMean | None]:
         """Find what the source says of the new study, from the new study's own trials.
 
@@ -156,6 +169,8 @@ class Transfer:
         ----------
         X, y : ndarray
             Features of the study's ended trials and their standardised outputs.
+        complete : ndarray of bool
+            Which of them did not fail.
         group : ndarray of int
             See `Encoding`.
         refit : callable
@@ -168,9 +183,10 @@ class Transfer:
             source has no say.
         """
         m = self.mean(X)
-        start = _weigh(X, y, m, Prior.of(int(group[-1]) + 1).mean, group)
+        seen = X[complete], y[complete], m[complete]
+        start = _weigh(*seen, Prior.of(int(group[-1]) + 1).mean, group)
         fitted = refit(y - start.offset - start.scale * m if start.odds > 0.0 else y)
-        found = [_weigh(X, y, m, theta, group) for theta in fitted.thetas]
+        found = [_weigh(*seen, theta, group) for theta in fitted.thetas]
         share = float(np.mean([expit(each.odds) for each in found]))
         used = (np.arange(len(found)) + 0.5) / len(found) < share
         if not used.any():

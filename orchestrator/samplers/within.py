@@ -30,7 +30,6 @@ __all__ = ["MOST_DRAWN", "Asked", "Within", "random_points"]
 
 MOST_DRAWN = 20_000
 """Random points among which one that meets the conditions must be."""
-_DRAWS = 8
 _AT_ONCE = 256
 
 
@@ -50,6 +49,8 @@ class Within(BaseSampler):
         Asks for the parameters one by one (`Asked`), parents first, and returns all that are active.
     admits : callable
         Whether a point meets the conditions; what it has of parameters that are not active does not matter.
+    draws : int
+        How often the inner sampler is asked before a random point is taken.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Within(BaseSampler):
         space: Mapping[str, BaseDistribution],
         walk: Callable[[Asked], Mapping[str, Any]],
         admits: Callable[[Mapping[str, Any]], bool],
+        draws: int = 8,
     ) -> None:
         self.make = make
         self.seed = fresh_seed(seed)
         self.space = dict(space)
         self.walk = walk
         self.admits = admits
+        self.draws = draws
 
     def __str__(self) -> str:
         return f"{self.make(self.seed)} within conditions"
@@ -88,7 +91,7 @@ class Within(BaseSampler):
             If there is none, as far as can be seen.
         """
         fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", {})
-        for draw in range(_DRAWS):
+        for draw in range(self.draws):
             seed = trial_seed(self.seed, draw, "again") if draw else self.seed
             asked = Asked(self.make(seed), study, trial, fixed)
             if self.admits(self.walk(asked)):

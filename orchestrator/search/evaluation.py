@@ -27,6 +27,7 @@ from orchestrator.store.evaluation import (
     write_evaluation,
 )
 from orchestrator.store.lease import Lease
+from orchestrator.store.ledger import Ledger
 
 if TYPE_CHECKING:
     from orchestrator.config.evaluation import Evaluation
@@ -234,6 +235,13 @@ class EvaluationDriver:
                 f"the trials of study {self.study.name!r} were evaluated before with another command, environment or"
                 f" metrics: {known.definition.get('command')}",
                 hint=f"move {self.folder.root / 'evaluation.json'} and {self.root} away to evaluate them anew",
+            )
+        ledger, here = Ledger(self.root), {place.site.name for place in self._places}
+        latest = [ledger.latest(key) for key in ledger.keys()]  # noqa: SIM118  a ledger is no dict
+        if away := {each.site for each in latest if each is not None and each.outcome is None} - here:
+            raise ResumeMismatch(
+                f"runs of this evaluation are in flight on site {min(away)!r}, which is not among {', '.join(sorted(here))}",
+                hint=f"go on with --site {min(away)} until they have ended",
             )
 
     def _definition(self) -> dict[str, Json]:

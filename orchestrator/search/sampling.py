@@ -73,6 +73,7 @@ def study_sampler(study: Study, grid: Sequence[Mapping[str, Any]] | None = None,
     sampler = make(chosen.seed)
     if admits is None or grid is not None:
         return sampler
+    from orchestrator.samplers.registry import FITTED
     from orchestrator.samplers.within import Within
 
     return Within(
@@ -81,6 +82,7 @@ def study_sampler(study: Study, grid: Sequence[Mapping[str, Any]] | None = None,
         space=distributions,
         walk=lambda asked: space_tools.suggest(study.space, asked),
         admits=admits,
+        draws=2 if chosen.name in FITTED else 8,
     )
 
 

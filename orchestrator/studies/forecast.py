@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.jobs.placement import Placement
     from orchestrator.model import Resources
 
-__all__ = ["Cost", "Forecast", "dearest", "examine", "forecast", "total"]
+__all__ = ["Cost", "Forecast", "cost_on", "dearest", "examine", "forecast", "total"]
 
 # Changes of a begun study that can make it dearer than what its user has agreed to.
 _DEARER = ("trials:", "resources.", "batch.")
@@ -195,6 +195,12 @@ def forecast(
         warnings=_warm_start(study, folder, origin)
         + (_oddities(study, origin) if site.transport.kind == "local" else _far_oddities(study, site, origin)),
     )
+
+
+def cost_on(study: Study, site: Site, trials: int) -> Cost:
+    """The most that so many trials of a study can take on a site."""
+    resources = study_resources(study)
+    return _cost(trials, study.repeats, site, place(site, resources, study.batch, attempts=study.parallel), resources)
 
 
 def dearest(costs: Sequence[Cost]) -> Cost:

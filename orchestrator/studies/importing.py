@@ -28,6 +28,7 @@ from orchestrator.store.atomic import make_directory
 from orchestrator.store.database import describe, local_file, open_for_reading
 from orchestrator.store.definition import find_or_make
 from orchestrator.store.lease import Lease
+from orchestrator.store.readers import shared
 from orchestrator.store.replacing import put_in_place
 from orchestrator.store.rows import number, typed
 from orchestrator.store.snapshot import publish
@@ -108,7 +109,7 @@ def import_study(
             hint="give the study the ranges and choices of the source, or take it as a warm start: `warm_start:`",
         )
     make_directory(folder.root)
-    with Lease.acquire(folder.root, clock):
+    with shared(folder.root, study.readers), Lease.acquire(folder.root, clock):
         _refuse_begun(study, folder)
 
         def fill(storage: BaseStorage, called: str, place: str, *, alone: bool) -> None:

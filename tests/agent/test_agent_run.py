@@ -12,7 +12,10 @@ import pytest
 from agent_orders import carry_out, gone, number_in, record, start, wait_for, write_order
 
 from orchestrator import agent
+from orchestrator.config.site import BatchOptions, load_site
 from orchestrator.jobs.collect import parse_report
+from orchestrator.jobs.script import wrap_command
+from orchestrator.model import Resources
 
 
 def test_a_command_runs_in_its_folder_and_its_end_is_reported(tmp_path: Path) -> None:
@@ -34,6 +37,23 @@ def test_a_line_goes_through_the_shell(tmp_path: Path) -> None:
     attempt = write_order(tmp_path / "a", command="echo one && echo two | tr o 0")
     assert carry_out(attempt)[0] == 0
     assert (attempt / "stdout").read_text() == "one\ntw0\n"
+
+
+def test_a_launcher_that_forgets_the_environment_starts_programs_that_have_it(tmp_path: Path) -> None:
+    odd = 'it\'s "$HOME"\nand `more`'
+    batch = BatchOptions(launcher="env -i")
+    attempt = write_order(
+        tmp_path / "a",
+        command=wrap_command(batch, load_site("local"), ("/usr/bin/env", "-0"), Resources(nodes=2)),
+        environment={"ODD": odd},
+        launched=True,
+    )
+    assert carry_out(attempt, environment={"OF_THIS_NODE": "1"})[0] == 0
+    seen = dict(line.split("=", 1) for line in (attempt / "stdout").read_text().rstrip("\0").split("\0"))
+    assert (seen["ODD"], seen["SURVEY_TAG"], seen["PATH"]) == (odd, "t00007-k3j9x2q8", os.environ["PATH"])
+    assert seen["SURVEY_RESULT"] == f"{attempt}/result.json"
+    assert "OF_THIS_NODE" not in seen
+    assert stat.S_IMODE((attempt / "environment.sh").stat().st_mode) == 0o600
 
 
 def test_the_program_gets_its_folders_names_and_numbers(tmp_path: Path) -> None:

@@ -317,4 +317,5 @@ def test_the_sites_launcher_starts_a_command_of_several_nodes() -> None:
 def test_a_launcher_may_be_any_line_and_goes_around_the_container() -> None:
     options = BatchOptions.model_validate({"launcher": "mpiexec -n {gpus} -x A=${B}", "container": {"image": "a.sif"}})
     line = wrap_command(options, load_site("pbs"), COMMAND, Resources(gpus=4))
-    assert line == "mpiexec -n 4 -x A=${B} apptainer exec --nv a.sif python train.py --name 'a b'"
+    sourced = """/bin/sh -c '. "$0" && exec "$@"' "$SURVEY_DIR"/environment.sh"""
+    assert line == f"mpiexec -n 4 -x A=${{B}} {sourced} apptainer exec --nv a.sif python train.py --name 'a b'"

@@ -14,4 +14,4 @@ cd -- /work/study/trials/00007/attempt-1 || exit 1
 exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
   /work/study/trials/00007/attempt-1
 
-# The agent starts: mpirun -np 2 --map-by ppr:1:node python -m train --data '/work/data sets'
+# The agent starts: mpirun -np 2 --map-by ppr:1:node /bin/sh -c '. "$0" && exec "$@"' "$SURVEY_DIR"/environment.sh python -m train --data '/work/data sets'

@@ -12,4 +12,4 @@ cd -- /work/study/trials/00007/attempt-1 || exit 1
 exec python3 -I -S /work/study/lib/1f3a9c/agent.py run \
   /work/study/trials/00007/attempt-1
 
-# The agent starts: mpirun -machinefile $PJM_O_NODEINF -np 2 -npernode 1 python -m train --data '/work/data sets'
+# The agent starts: mpirun -machinefile $PJM_O_NODEINF -np 2 -npernode 1 /bin/sh -c '. "$0" && exec "$@"' "$SURVEY_DIR"/environment.sh python -m train --data '/work/data sets'
