@@ -18,7 +18,7 @@ _Step = Annotated[Whole, Field(ge=1)]
 class Median(Frozen):
     """A trial is pruned whose best value so far is worse than the median of the complete trials at the same step."""
 
-    name: Literal["median"]
+    name: Literal["median"] = Field(description="Which pruner it is.")
     startup_trials: Annotated[Whole, Field(ge=1)] = Field(
         default=5, description="None is pruned before so many trials are complete."
     )
@@ -43,7 +43,7 @@ class _Halving(Frozen):
 class Hyperband(_Halving):
     """Successive halving in brackets that begin to judge at different steps; a trial is pruned for good."""
 
-    name: Literal["hyperband"]
+    name: Literal["hyperband"] = Field(description="Which pruner it is.")
     reduction_factor: Annotated[Whole, Field(ge=2)] = Field(
         default=3, description="Of so many trials at a rung one goes on; rungs lie by this factor apart."
     )
@@ -52,7 +52,7 @@ class Hyperband(_Halving):
 class Asha(_Halving):
     """Asynchronous successive halving: a trial that is not among the best at a rung is paused, and may go on later."""
 
-    name: Literal["asha"]
+    name: Literal["asha"] = Field(description="Which pruner it is.")
     reduction_factor: Annotated[Whole, Field(ge=2)] = Field(
         default=4, description="Of so many trials at a rung one goes on; rungs lie by this factor apart."
     )

@@ -1,6 +1,6 @@
 """Trials that are judged on the way: their reports, and those that are set aside and taken up again.
 
-To Optuna a paused trial is running; that it has no job is its ``phase``, one attribute in the study
+To Optuna a paused trial is running; that it has no job is its phase, one attribute in the study
 database. Each step is on disk before the next one depends on it: the wish that a program end early, what
 its attempt came to, that the trial is set aside, that it goes on.
 """

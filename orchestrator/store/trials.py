@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
-PHASE = "phase"  # the user attribute of a running trial that was paused: since when, why, and whether it goes on
+PHASE = "survey_phase"  # the user attribute of a running trial that was paused: since when, why, and whether it goes on
 RETRY_OF = "retry_of"  # the user attribute that names the failed trial in whose place of the budget this one is
 SPREAD = "spread"  # the user attribute with the standard deviation of each metric over a trial's runs
 USED = "used"  # the user attribute with the hours of the site's machines that an ended trial has used
@@ -105,7 +105,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     """Map a trial and its user attributes to a `TrialRecord`.
 
     The attributes are ``survey`` (what the ask wrote), ``ask_seconds``, ``job`` (the job in flight),
-    ``outcome`` (how it ended), ``metrics`` and ``info``, and ``phase`` of one that was paused; of a trial with several
+    ``outcome`` (how it ended), ``metrics`` and ``info``, and ``survey_phase`` of one that was paused; of a trial with several
     runs ``run-1``... (each one's job in flight, or how it ended) and ``spread``, too. Where the outcome does not know
     something, the job in flight or Optuna's own times do.
     """
