@@ -3,7 +3,7 @@
     python benchmarks/search/on_table.py                            # three repeats, as published
     python benchmarks/search/on_table.py --repeats 30               # for the statistics
     python benchmarks/search/on_table.py --repeats 30 --samplers tpe cmaes
-    python benchmarks/search/on_table.py --draw-only --figures docs/figures    # tables and figures of what is there
+    python benchmarks/search/on_table.py --draw-only --figures docs/figures --page docs/published-experiment.md
     python benchmarks/search/on_table.py --task metastasis          # the other table
 
 Studies run in virtual time with the driver that users run; jobs wait in a queue. A file goes on where it was stopped.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from page import fill
 from protocol import one_thread
 from table_report import figures, report
 from table_searches import SAMPLERS, Searches, Setting, begun_with, load
@@ -44,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--draw-only", action="store_true", help="run nothing")
     parser.add_argument("--figures", type=Path, help="write figures into this folder")
+    parser.add_argument("--page", type=Path, help="write the tables into this page, between <!-- TASK --> and its end")
     given = parser.parse_args()
     study = ROOT / "examples" / given.task / "study.yaml"
     tables = sorted((ROOT / "benchmarks" / "tables").glob(f"{given.task}-*.jsonl"))
@@ -72,13 +74,14 @@ def main() -> None:
     if not done:
         parser.error(f"{path}: holds no search yet; leave --draw-only out")
     goal = Study.load(study).targets[0]
-    print(
-        f"\n{tables[0].name}: {searches.about['rows']} trainings, interpolated with a rank correlation of {searches.fit:.2f}\n"
-    )
-    print(report(done, goal.metric, goal.direction, published=PUBLISHED))
+    fit = f"{searches.about['rows']} trainings, interpolated with a rank correlation of {searches.fit:.2f}"
+    text = f"{tables[0].name}: {fit}.\n\n{report(done, goal.metric, goal.direction, published=PUBLISHED)}"
+    print(f"\n{text}")
     if given.figures:
         for written in figures(done, goal.metric, goal.direction, given.figures, given.task, published=PUBLISHED):
             print(written)
+    if given.page:
+        fill(given.page, given.task, text)
 
 
 if __name__ == "__main__":

@@ -116,9 +116,20 @@ def griewank(trial: BaseTrial) -> float:
     return float((x * x).sum() / 4000.0 - np.cos(x / np.sqrt(np.arange(1, 6))).prod() + 1.0)
 
 
-def dixon_price(trial: BaseTrial) -> float:
-    x = _vector(trial, 5, -10.0, 10.0)
-    return float((x[0] - 1.0) ** 2 + (np.arange(2, 6) * (2.0 * x[1:] ** 2 - x[:-1]) ** 2).sum())
+def dixon_price(dimension: int, low: float, high: float) -> Objective:
+    def objective(trial: BaseTrial) -> float:
+        x = _vector(trial, dimension, low, high)
+        return float((x[0] - 1.0) ** 2 + (np.arange(2, dimension + 1) * (2.0 * x[1:] ** 2 - x[:-1]) ** 2).sum())
+
+    return objective
+
+
+def ellipsoid(trial: BaseTrial) -> float:
+    """Turned so that no axis is a parameter's; one is more than three hundred times as steep as another."""
+    rng = np.random.default_rng(3)
+    axes = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    x = axes @ (_vector(trial, 5, -5.0, 5.0) - rng.uniform(-2.0, 2.0, 5))
+    return float(10.0 ** np.linspace(0.0, 2.5, 5) @ (x * x))
 
 
 def michalewicz(trial: BaseTrial) -> float:
@@ -196,6 +207,10 @@ DEVELOPMENT = _index(
     Problem(name="ackley5", family="classical", objective=ackley(5, 0.0)),
     Problem(name="levy6", family="classical", objective=levy(6, 0.0)),
     Problem(name="rosenbrock4", family="classical", objective=rosenbrock(4, 0.0)),
+    Problem(name="levy5", family="classical", objective=levy(5, 1.3)),
+    Problem(name="rosenbrock5", family="classical", objective=rosenbrock(5, -0.6)),
+    Problem(name="dixon4", family="classical", objective=dixon_price(4, -6.0, 8.0)),
+    Problem(name="ellipsoid5", family="classical", objective=ellipsoid),
     Problem(name="styblinski5", family="classical", objective=styblinski_tang(5)),
     Problem(name="training9", family="training", objective=training(-3.0, 4.0, 0.25), noise=0.01),
     Problem(name="architecture17", family="architecture", objective=architecture(3, -3.0, "dropout"), noise=0.01),
@@ -206,7 +221,7 @@ REPORT = _index(
     Problem(name="levy4", family="classical", objective=levy(4, -2.3)),
     Problem(name="rosenbrock6", family="classical", objective=rosenbrock(6, 0.8)),
     Problem(name="griewank5", family="classical", objective=griewank),
-    Problem(name="dixon5", family="classical", objective=dixon_price),
+    Problem(name="dixon5", family="classical", objective=dixon_price(5, -10.0, 10.0)),
     Problem(name="michalewicz4", family="classical", objective=michalewicz, best=-3.698857),
     Problem(name="training9b", family="training", objective=training(-2.4, 2.0, 0.1), noise=0.02),
     Problem(name="architecture17b", family="architecture", objective=architecture(2, -2.5, "l2"), noise=0.02),

@@ -2,7 +2,7 @@
 
     python benchmarks/search/run.py --small                                   # half a minute
     python benchmarks/search/run.py --set report --seeds 15                   # the table in docs/search.md
-    python benchmarks/search/run.py --set report --seeds 15 --draw-only --figure search.svg
+    python benchmarks/search/run.py --set report --draw-only --page docs/search.md --figure docs/figures/search.svg
 
 What is in the output file already is not run again, so that an interrupted comparison goes on.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 from engines import BASELINE, ENGINES, missing
+from page import fill
 from problems import DEVELOPMENT, REPORT, SMALL
 from protocol import one_thread
 from records import load, run
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines; search-<set>.jsonl unless given")
     parser.add_argument("--draw-only", action="store_true", help="tables and figure of what is there already")
     parser.add_argument("--figure", type=Path, help="write the figure there (.svg or .png)")
+    parser.add_argument("--page", type=Path, help="write the tables into this page, between <!-- SET --> and its end")
     parser.add_argument("--small", action="store_true", help="four problems, one seed, 20 trials, fast engines")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -66,8 +68,10 @@ def main() -> None:
             trials=given.trials,
             said=lambda line: print(line, flush=True),
         )
-    print()
-    print(report(done, engines, problems, given.workers, BASELINE))
+    text = report(done, engines, problems, given.workers, BASELINE)
+    print(f"\n{text}")
+    if given.page:
+        fill(given.page, given.set, text)
     if given.figure:
         figure(done, engines, problems, given.workers, BASELINE, given.figure)
 

@@ -23,7 +23,7 @@ from orchestrator.reports.figures import DASHES, comparison_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["figures", "gain", "report"]
+__all__ = ["figures", "gain", "losses", "report"]
 
 Done: TypeAlias = Mapping[Key, Mapping[str, Any]]
 By: TypeAlias = Literal["time", "gpu-hours"]
@@ -47,7 +47,7 @@ def report(done: Done, metric: str, direction: str, *, published: int) -> str:
     parts = [f"As published, {published} repeats:", first.to_markdown(), "All repeats, by trials:", whole.to_markdown()]
     if together := _together(done, direction, published):
         parts.append(f"Best of the trials of {published} random searches together, mean: {together:.4g}.")
-    parts += [sure, _table(_against(done, direction))]
+    parts += [sure, _table(_against(done, direction)), losses(done, direction)]
     if whole.target is not None:
         clock = (
             f"By the clock and by GPU-hours; medians of the time to {metric} {whole.target:.4g}, the mean final best of "
@@ -82,16 +82,20 @@ def figures(
 
 def gain(better: Sequence[float], worse: Sequence[float]) -> str:
     """The mean paired difference with its interval, in words."""
+    count = int(np.isfinite(np.array(better) - np.array(worse)).sum())
+    if not count:
+        return "-"
+    mean, half = _interval(better, worse)
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}], n={count}" if count > 1 else f"{mean:+.3f} (n=1)"
+
+
+def _interval(better: Sequence[float], worse: Sequence[float]) -> tuple[float, float]:
+    """Mean paired difference and half of its interval; nan for the half of a single pair."""
     differences = np.array(better) - np.array(worse)
     differences = differences[np.isfinite(differences)]
     count = len(differences)
-    if not count:
-        return "-"
-    if count == 1:
-        return f"{differences[0]:+.3f} (n=1)"
-    half = t_quantile(LEVEL, count - 1) * float(differences.std(ddof=1)) / math.sqrt(count)
-    mean = float(differences.mean())
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}], n={count}"
+    half = t_quantile(LEVEL, count - 1) * float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    return float(differences.mean()), half
 
 
 def _as_published(done: Done, metric: str, direction: str, published: int) -> ComparisonResult:
@@ -115,6 +119,30 @@ def _compared(done: Done, metric: str, direction: str, repeats: Sequence[int]) -
         if repeat in repeats
     ]
     return compare(arms, baseline=BASELINE, level=LEVEL)
+
+
+def losses(done: Done, direction: str) -> str:
+    """Where `bo` does not win, in sentences: mean paired differences below zero, and intervals that hold zero."""
+    behind, even = [], []
+    better = sign(direction)
+    for name, parallel in _arms(done):
+        mine, theirs = _repeats(done, "bo", parallel), _repeats(done, name, parallel)
+        both = sorted(set(mine) & set(theirs))
+        if name == "bo" or len(both) < 2:
+            continue
+        pairs = [[better * _final(done[who, parallel, each], better)[0] for each in both] for who in ("bo", name)]
+        mean, half = _interval(*pairs)
+        arm = f"`{name}` at N = {parallel} ({mean:+.3f})"
+        if mean + half < 0.0:
+            behind.append(arm)
+        elif mean - half <= 0.0:
+            even.append(arm)
+    words = f"By its best value after all trials `bo` is behind {_listed(behind)}" if behind else "`bo` is behind none"
+    return f"{words}; it is not told apart from {_listed(even)}." if even else f"{words}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _together(done: Done, direction: str, published: int) -> float | None:

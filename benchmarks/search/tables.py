@@ -64,7 +64,16 @@ def report(
                     continue
                 interval = f"{found.low:.2f} - {found.high:.2f}"
                 lines.append(_row(f"`{name}`", str(count), f"{found.value:.2f}", interval, str(found.runs)))
+        lines += ["", *(_losses(done, problems, count, baseline) for count in workers)]
     return "\n".join(lines)
+
+
+def _losses(done: Mapping[Key, Mapping[str, Any]], problems: Mapping[str, Problem], count: int, baseline: str) -> str:
+    """Name the problems on which `bo` does not beat the baseline, the worst first."""
+    found = relative(done, "bo", baseline, list(problems), count)
+    ratios = {} if found is None else {name: value for name, value in found.problems.items() if value >= 1.0}
+    listed = ", ".join(f"{name} ({ratios[name]:.2f})" for name in sorted(ratios, key=lambda name: -ratios[name]))
+    return f"At N = {count} `bo` loses to `{baseline}` on {listed or 'none of these problems'}."
 
 
 def figure(

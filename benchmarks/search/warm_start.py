@@ -3,9 +3,9 @@
     python benchmarks/search/warm_start.py --seeds 10 --figure warm-start.svg      # the tables in docs/warm-start.md
     python benchmarks/search/warm_start.py --seeds 10 --draw-only
 
-Each source is a search of 40 trials by ``bo`` on another problem than the one that is solved: a related one (shifted, in other
-units, noisier, on a part of the data), or an unrelated one (reversed values, noise alone, another optimum). What is in the output
-file already is not run again.
+Each source is a search of 40 trials by Optuna's ``TPESampler()`` on another problem than the one that is solved: a related one
+(shifted, in other units, noisier, on a part of the data), or an unrelated one (reversed values, noise alone, another optimum).
+What is in the output file already is not run again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import optuna
 import problems as known
 import tunings
-from optuna.samplers import RandomSampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import BaseTrial, TrialState
 from paired import Key, relative
 from protocol import SIGMA, luck, one_thread
@@ -189,7 +189,7 @@ def space_of(objective: Objective) -> dict[str, Any]:
 
 def earlier(pair: Pair, seed: int) -> Source:
     """The history of the earlier search."""
-    study = optuna.create_study(sampler=BOSampler(seed=seed + 5000))
+    study = optuna.create_study(sampler=TPESampler(seed=seed + 5000))
     for index in range(EARLIER):
         trial = study.ask()
         value = pair.source(trial)

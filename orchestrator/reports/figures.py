@@ -154,36 +154,46 @@ def parameters_figure(record: StudyRecord) -> str | None:
 
 
 def parallel_figure(record: StudyRecord) -> str | None:
-    """Draw one line per complete trial through an axis per parameter; the best tenth stands out."""
+    """Draw one line per complete trial through an axis per parameter and objective.
+
+    The best tenth stands out, or of several objectives the front.
+    """
     trials, axes_of = _plottable(record), parameter_axes(record)
     if len(trials) < 2 or not axes_of:
         return None
     from matplotlib.collections import LineCollection
 
-    ranked = sorted(trials, key=lambda trial: (trial.feasible, sign(record.directions[0]) * _value(trial)))
-    top = max(1, len(ranked) // 10)
+    several = len(record.objectives) > 1
+    front = {trial.number for trial in record.front()} if several else set()
+
+    def rank(trial: TrialRecord) -> tuple[bool, bool, float]:
+        return trial.feasible, trial.number in front, sign(record.directions[0]) * _value(trial)
+
+    ranked = sorted(trials, key=rank)
+    top = max(1, len(front) if several else len(ranked) // 10)
     places = np.array([[_place(axis, trial) for axis in axes_of] for trial in ranked])
-    scores = np.argsort(np.argsort([_value(trial) for trial in ranked])) / (len(ranked) - 1)
-    lines = np.stack(
-        [np.broadcast_to(np.arange(len(axes_of) + 1), (len(ranked), len(axes_of) + 1)), np.c_[places, scores]], axis=-1
-    )
+    values = np.array([trial.values for trial in ranked], dtype=float)
+    scores = np.argsort(np.argsort(values, axis=0), axis=0) / (len(ranked) - 1)
+    y = np.c_[places, scores]
+    lines = np.stack([np.broadcast_to(np.arange(y.shape[1]), y.shape), y], axis=-1)
     with canvas.style("parallel"):
         figure = canvas.new_figure(PAGE, 3.4)
         axes = figure.subplots()
         axes.set_axis_off()
         axes.add_collection(LineCollection(list(lines[:-top]), colors=[MUTED], linewidths=0.6, alpha=0.35))
         axes.add_collection(LineCollection(list(lines[-top:]), colors=[ACCENT], linewidths=1.0, alpha=0.9))
-        axes.add_collection(LineCollection([lines[-1]], colors=[BAD], linewidths=2.0))
-        objective = [(0.0, f"{min(map(_value, ranked)):.4g}"), (1.0, f"{max(map(_value, ranked)):.4g}")]
-        marks = [axis.ticks for axis in axes_of] + [tuple(objective)]
-        names = [axis.name for axis in axes_of] + [f"{record.objectives[0]} (rank)"]
-        missing = [*(places == NOT_SET).any(axis=0), False]
+        if not several:
+            axes.add_collection(LineCollection([lines[-1]], colors=[BAD], linewidths=2.0))
+        ends = [((0.0, f"{column.min():.4g}"), (1.0, f"{column.max():.4g}")) for column in values.T]
+        marks = [axis.ticks for axis in axes_of] + ends
+        names = [axis.name for axis in axes_of] + [f"{name} (rank)" for name in record.objectives]
+        missing = [*(places == NOT_SET).any(axis=0), *(False for _ in ends)]
         for index, (name, ticks, gap) in enumerate(zip(names, marks, missing, strict=True)):
             axes.plot([index, index], [NOT_SET if gap else 0, 1], color=MUTED, lw=0.8)
             for place, word in (*ticks, *([(NOT_SET, "not set")] if gap else [])):
                 axes.text(index + 0.03, place, word, fontsize=6, va="center")
             axes.text(index, 1.06, _cut(name, 22), fontsize=7, rotation=20, ha="left", va="bottom")
-        axes.set_xlim(-0.1, len(axes_of) + 0.6)
+        axes.set_xlim(-0.1, len(names) - 0.4)
         axes.set_ylim(-0.22, 1.05)
         return canvas.to_svg(figure, "parallel", title="Parallel coordinates of the complete trials")
 

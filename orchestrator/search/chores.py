@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,15 @@ class Chores:
             return
         self._reported[number] = now
         self.later(number, lambda: database.report(number, step, value))
+
+    def steps(self, number: int, run: int) -> dict[str, float]:
+        """What one of a trial's several runs has reported so far, by step."""
+        return {str(step): of_step[run] for step, of_step in self._steps.get(number, {}).items() if run in of_step}
+
+    def take_up(self, number: int, run: int, steps: Mapping[str, float]) -> None:
+        """What a run has reported to an earlier driver, as `steps` gave it."""
+        for step, value in steps.items():
+            self._steps.setdefault(number, {}).setdefault(int(step), {})[run] = value
 
     async def of(self, number: int) -> None:
         """Wait for what is left to write of one trial, which has ended."""

@@ -379,6 +379,9 @@ class StudyDriver:
         # One that was paused is set aside by the slot that finds it so.
         known = {run: each for run, each in settled.items() if each and each.verdict is not Verdict.PAUSED}
         self._agenda.add(number, params, known)
+        for run in known:
+            told = self._database.attributes(number).get(run_name(run), {})
+            self._chores.take_up(number, run, told.get("steps", {}))
         if self._agenda.lost(number):
             flying = [run for run in runs if run not in known and self._fleet.in_flight(jobs[run].key)]
             self._agenda.strike(number, but=flying)
@@ -399,7 +402,7 @@ class StudyDriver:
         if (outcomes := self._agenda.close(number)) is not None:
             await self._record(number, outcomes)
             return
-        facts = run_facts(outcome, self._site(number, item.run))
+        facts = run_facts(outcome, self._site(number, item.run)) | {"steps": self._chores.steps(number, item.run)}
 
         def note() -> None:
             self._database.note(number, run_name(item.run), facts)

@@ -71,12 +71,18 @@ def matched(study: Study, earlier: Earlier, *, direction: str | None = None) -> 
             lines.append(f"{name}: fixed here, and the source has {others} too")
     if further := sorted(present - set(study.space)):
         lines.append(f"not in this study, and left out of account: {', '.join(further)}")
-    trials = []
+    trials, strange = [], 0
     for index, trial in enumerate(earlier.trials):
         point = {name: values[index] for name, values in found.items()}
-        if all(not problem for _, problem in point.values()):
-            params: dict[str, Json] = {name: value for name, (value, _) in point.items() if value is not None}
+        params: dict[str, Json] = {name: value for name, (value, _) in point.items() if value is not None}
+        if any(problem for _, problem in point.values()):
+            continue
+        if params:
             trials.append((_active(study, params), trial))
+        else:
+            strange += 1
+    if strange:
+        lines.append(f"{strange} trials have none of this study's parameters, and are left out")
     if sum(trial.value is not None for _, trial in trials) < _FEWEST:
         shown = "".join(f"\n    {line}" for line in lines)
         raise UsageError(

@@ -328,7 +328,9 @@ class Account:
             values = ", ".join(
                 f"{name} = {value:.6g}" for name, value in zip(self.record.objectives, trial.values or (), strict=False)
             )
-            return f"The trial is {trial.state}{values and f': {values}'}."
+            broken = ", ".join(words for words, amount in trial.constraints.items() if amount > 0.0)
+            never = f" It breaks {broken}, so it is never the best." if broken else ""
+            return f"The trial is {trial.state}{values and f': {values}'}.{never}"
         if trial.state == "paused":
             return (
                 "Next: it goes on from its checkpoint as soon as a slot is free and it is among the best of those that"

@@ -26,6 +26,8 @@ def write_order(directory: Path, **changes: Any) -> Path:
         "key": "00007",
         "number": 7,
         "attempt": 1,
+        "run": 2,
+        "runs": 3,
         "study": "aneurysm",
         "command": ["true"],
         "workdir": None,

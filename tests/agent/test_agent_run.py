@@ -77,6 +77,7 @@ def test_the_program_gets_its_folders_names_and_numbers(tmp_path: Path) -> None:
     assert seen["SURVEY_ARTIFACTS"] == f"{attempt}/artifacts"
     assert (seen["SURVEY_TAG"], seen["SURVEY_STUDY"]) == ("t00007-k3j9x2q8", "aneurysm")
     assert (seen["SURVEY_TRIAL"], seen["SURVEY_ATTEMPT"], seen["SURVEY_SEED"]) == ("7", "1", "123")
+    assert (seen["SURVEY_RUN"], seen["SURVEY_RUNS"]) == ("2", "3")
     assert float(seen["SURVEY_DEADLINE"]) > record(attempt / "exit.json")["started"]
     assert seen["OMP_NUM_THREADS"] == "4"
     assert seen["PYTHONPATH"] == f"/mine:{tmp_path}/lib/1f3a9c"

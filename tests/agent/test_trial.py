@@ -150,6 +150,10 @@ def test_folders_are_made_when_asked_for(survey: Path) -> None:
 
 def test_the_attempt_knows_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (trial.seed(), trial.attempt(), trial.deadline()) == (None, 1, None)
+    assert (trial.run(), trial.runs()) == (1, 1)
+    monkeypatch.setenv("SURVEY_RUN", "2")
+    monkeypatch.setenv("SURVEY_RUNS", "5")
+    assert (trial.run(), trial.runs()) == (2, 5)
     for name, value in {"SEED": "0", "ATTEMPT": "3", "DEADLINE": "1795223524.250"}.items():
         monkeypatch.setenv(f"SURVEY_{name}", value)
     assert (trial.seed(), trial.attempt(), trial.deadline()) == (0, 3, 1795223524.25)

@@ -101,6 +101,12 @@ def test_run_and_status_tell_the_front(survey: Survey, finished: tuple[Path, Ran
 
 
 @pytest.mark.usefixtures("place")
+def test_explain_says_what_a_trial_breaks(survey: Survey) -> None:
+    broken = next(row["number"] for row in rows(survey) if row["feasible"] == "False")
+    assert "It breaks memory <= 0.8, so it is never the best." in survey("explain", broken).out
+
+
+@pytest.mark.usefixtures("place")
 def test_the_report_has_the_front(survey: Survey) -> None:
     page = Path(survey("report").out.strip()).read_text(encoding="utf-8")
     assert '<section id="front"' in page

@@ -117,6 +117,11 @@ def test_the_history_marks_what_breaks_a_constraint() -> None:
     assert "breaks a constraint" not in words(history_figure(study([trial(0, 1.0), trial(1, 2.0)])))
 
 
+def test_the_parallel_coordinates_have_an_axis_for_each_objective() -> None:
+    assert {"loss (rank)", "seconds (rank)"} <= words(parallel_figure(TWO))
+    assert {"pauc (rank)"} <= words(parallel_figure(study([trial(0, 1.0), trial(1, 2.0)])))
+
+
 def test_the_export_says_what_is_feasible_and_on_the_front() -> None:
     assert columns(TWO)[:6] == ("number", "state", "verdict", "feasible", "pareto", "values.loss")
     assert [(row["feasible"], row["pareto"]) for row in rows(TWO)] == [

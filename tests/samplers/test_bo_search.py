@@ -203,7 +203,14 @@ def test_outcomes_are_standardised_after_their_bad_tail_was_cut() -> None:
 def test_a_long_history_is_thinned_and_keeps_its_best() -> None:
     study = quiet_study(BOSampler(seed=1, cap=40))
     line(study, [((i % 97) / 97.0, ((i % 97) / 97.0 - 0.31) ** 2) for i in range(300)])
-    assert abs(study.ask().suggest_float("x", 0.0, 1.0) - 0.31) < 0.1
+    asked = study.ask()
+    assert abs(asked.suggest_float("x", 0.0, 1.0) - 0.31) < 0.2
+    history = History(study, study.trials[asked.number], Encoding({"x": FloatDistribution(0.0, 1.0)}))
+    best = np.sort(history.y)[:20]
+    history.thin(40)
+    assert len(history.y) == len(history.Z) == 40
+    assert np.sort(history.y)[:20] == pytest.approx(best)
+    assert np.ptp(history.Z) > 0.8  # and of the others an even spread
 
 
 def test_hundreds_of_pending_trials_are_thinned_and_none_of_their_points_comes_back() -> None:

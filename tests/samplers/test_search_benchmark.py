@@ -120,3 +120,29 @@ def test_a_search_in_which_no_trial_succeeded_counts_as_the_median_random_config
 ) -> None:
     done: dict[Any, Any] = {**regrets(tpe={"a": [0.5]}), ("bo", "a", 8, 0): {"regret": nothing}}
     assert paired.relative(done, "bo", "tpe", ["a"], 8).value == pytest.approx(2.0)
+
+
+def test_tables_go_into_a_page_between_their_marks_and_leave_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    fill = importlib.import_module("page").fill
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- report -->\nold\n<!-- end of report -->\nafter\n")
+    fill(page, "report", "new\n\n")
+    fill(page, "report", "newer")
+    assert page.read_text() == "before\n<!-- report -->\nnewer\n<!-- end of report -->\nafter\n"
+    with pytest.raises(ValueError, match=r"page\.md: needs a line <!-- development -->"):
+        fill(page, "development", "new")
+
+
+def test_it_says_on_which_problems_the_engine_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    problems = importlib.import_module("problems").SMALL
+    done = regrets(
+        bo={"branin": [0.1], "hartmann6": [0.3], "training9": [0.6]},
+        tpe={"branin": [0.2], "hartmann6": [0.2], "training9": [0.2]},
+    )
+    rows = {key: {**row, "cpu": 0.0} for key, row in done.items()}
+    text = importlib.import_module("tables").report(rows, ["bo", "tpe"], problems, [8], "tpe")
+    assert text.endswith("At N = 8 `bo` loses to `tpe` on training9 (3.00), hartmann6 (1.50).")

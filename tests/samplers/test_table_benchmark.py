@@ -163,6 +163,17 @@ def test_the_tables_say_when_the_target_was_reached_and_what_is_gained_in_pairs(
     assert "Best of the trials of 3 random searches together, mean: 0.7." in text
 
 
+def test_it_is_said_where_bo_is_behind_and_where_nothing_can_be_told(modules: Any) -> None:
+    found = done(
+        bo=[[0.7], [0.8], [0.9]], tpe=[[0.8], [0.9], [1.0]], cmaes=[[0.6], [0.8], [1.0]], random=[[0.2], [0.3], [0.4]]
+    )
+    told = modules("table_report").losses(found, "maximize")
+    assert told == (
+        "By its best value after all trials `bo` is behind `tpe` at N = 1 (-0.100); "
+        "it is not told apart from `cmaes` at N = 1 (+0.000)."
+    )
+
+
 def test_where_little_is_better_a_gain_is_still_positive(modules: Any) -> None:
     found = done(bo=[[0.9, 0.2], [0.9, 0.1]], random=[[0.9, 0.4], [0.9, 0.3]])
     text = modules("table_report").report(found, "loss", "minimize", published=2)

@@ -115,7 +115,9 @@ def test_the_best_are_run_on_the_test_cases_with_seeds_of_their_own_and_the_sear
         for trial, chosen in zip(found.trials, best, strict=True):
             x = float(chosen.params["x"])  # type: ignore[arg-type]
             assert trial.values == chosen.values
-            assert trial.result("t") == (pytest.approx(10.0 * x + 1.5), pytest.approx(0.5**0.5), 2)
+            result = trial.result("t")
+            assert result is not None
+            assert result == pytest.approx((10.0 * x + 1.5, 0.5**0.5, 2))
         assert {order["environment"]["SURVEY_SPLIT"] for order in s.orders} == {"test"}
         assert {order["environment"]["BOTH"] for order in s.orders} == {"1"}
         by_number = {trial.number: trial.directory for trial in best}

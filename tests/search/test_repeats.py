@@ -173,6 +173,18 @@ def test_drivers_that_end_at_any_moment_run_no_run_twice(tmp_path: Path, seed: i
     scene(tmp_path, body)
 
 
+def test_a_step_has_its_mean_also_where_the_runs_reported_it_to_different_drivers(tmp_path: Path) -> None:
+    async def body(s: Scene) -> None:
+        few = study(parallel=1)
+        await s.cut_short(500.0, few)
+        assert [order["run"] for order in s.orders] == [1, 2], "the first run has ended, the second is in flight"
+        record = await s.run(few)
+        for trial in record.trials:
+            assert dict(trial.steps) == {1: pytest.approx(trial.number + 0.2)}
+
+    scene(tmp_path, body)
+
+
 def failing(order: Mapping[str, Any], params: Mapping[str, Any], attempt: int) -> Run:
     if order["number"] == 0 and order["run"] == 1:
         return Run(duration=60.0, exit_code=3)

@@ -180,7 +180,8 @@ def test_a_study_of_optuna_is_read_from_its_database_and_never_written(tmp_path:
     before = (tmp_path / "old.db").read_bytes()
     found = taken(study(source), folder)
     assert found.trials[3] == ({"lr": 0.04, "depth": 2, "optimizer": "sgd"}, 3.0)
-    assert len(found.trials) == 5
+    assert len(found.trials) == 4
+    assert found.lines[-1] == "1 trials have none of this study's parameters, and are left out"
     assert found.lines[1:4] == (
         "1 trials of the source are left out: not ended",
         "lr: 1e-06 .. 1 there, 0.0001 .. 1 here",
@@ -196,7 +197,7 @@ def test_a_study_of_optuna_with_another_direction_is_refused_unless_it_is_said(
     source = optuna_study(tmp_path / "old.db", direction="maximize")
     assert "has another goal: maximize loss" in refusal(study(source), folder)
     said = taken(study({"storage": source, "metric": "f1", "direction": "maximize"}), folder)
-    assert [value for _, value in said.trials] == [0.0, -0.5, -1.0, -1.5, None]
+    assert [value for _, value in said.trials] == [0.0, -0.5, -1.0, -1.5]
 
 
 def test_which_of_several_studies_is_meant_must_be_said(tmp_path: Path, folder: StudyFolder) -> None:
@@ -204,7 +205,7 @@ def test_which_of_several_studies_is_meant_must_be_said(tmp_path: Path, folder: 
     optuna_study(tmp_path / "old.db", name="other")
     assert "holds 2 studies: 'old', 'other'" in refusal(study(source), folder)
     assert "holds no study 'odl'" in refusal(study({"storage": source, "name": "odl"}), folder)
-    assert len(taken(study({"storage": source, "name": "other"}), folder).trials) == 5
+    assert len(taken(study({"storage": source, "name": "other"}), folder).trials) == 4
 
 
 def test_a_password_is_named_and_never_written(folder: StudyFolder) -> None:
@@ -281,7 +282,7 @@ def test_an_earlier_study_may_be_named_by_its_folder_its_file_or_its_name(tmp_pa
     optuna_study(small.root / "study.db", name="small")
     names = ["runs/small", "small.yaml", "small", str(small.root)]
     found = [taken(study(name), folder).trials for name in names]
-    assert len(found[0]) == 5
+    assert len(found[0]) == 4
     assert found == [found[0]] * 4
     shutil.rmtree(small.root)
     assert "there is no study in" in refusal(study("small"), folder)
@@ -289,4 +290,4 @@ def test_an_earlier_study_may_be_named_by_its_folder_its_file_or_its_name(tmp_pa
 
 def test_a_relative_path_is_below_the_folder_of_study_yaml(tmp_path: Path, folder: StudyFolder) -> None:
     optuna_study(tmp_path / "old.db")
-    assert len(taken(study("sqlite:///old.db"), folder).trials) == 5
+    assert len(taken(study("sqlite:///old.db"), folder).trials) == 4
