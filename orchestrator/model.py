@@ -119,6 +119,8 @@ class Job:
         How the agent reads metrics of a program that does not write result.json.
     run, runs : int
         Which run of its trial it is, from 1, and how many that has.
+    beyond : int
+        Attempts up to this number that were paused are no end of it: another one follows.
     warn_ahead : float or None
         Seconds ahead of the walltime at which the program is told to stop; None: as the site says.
     warn_signal : str
@@ -137,6 +139,7 @@ class Job:
     number: int = 0
     run: int = 1
     runs: int = 1
+    beyond: int = 0
     warn_ahead: float | None = None
     warn_signal: str = ""
 

@@ -29,6 +29,7 @@ with the parameters and reports what it returns.
 Python 3.6, the standard library, no other file of ours: it is staged beside the agent.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -56,6 +57,7 @@ __all__ = [
     "stop_reason",
 ]
 
+_SEEN = ".seen"  # of the file that asks for an early end: beside it, once the program has looked and found it
 _REQUEUE = 85  # the exit code that asks for another attempt
 
 
@@ -115,9 +117,14 @@ def _stop_order() -> "Optional[str]":
         return None
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:  # network file systems refresh on open
-            return stream.read(4096)
+            order = stream.read(4096)
     except OSError:
         return None
+    with contextlib.suppress(
+        OSError
+    ):  # by this it is known, in any process of the program, that the result is not whole
+        os.close(os.open(path + _SEEN, os.O_WRONLY | os.O_CREAT, 0o600))
+    return order
 
 
 def requeue() -> "NoReturn":
@@ -190,6 +197,8 @@ def finish(
             print("{} {:g}".format(name, number), flush=True)
         return
     data: "Dict[str, Any]" = {"metrics": numbers, "info": dict(info or {})}
+    if os.environ.get("SURVEY_STOP"):
+        data["stopped"] = os.path.exists(os.environ["SURVEY_STOP"] + _SEEN)
     if os.environ.get("SURVEY_TAG"):
         data["tag"] = os.environ["SURVEY_TAG"]
     _write(path, (json.dumps(data, default=_plain) + "\n").encode())

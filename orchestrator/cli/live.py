@@ -210,6 +210,10 @@ def _line(event: Mapping[str, Any], arm: str, tally: Tally, *, best: bool, verbo
             return ""
         case "waiting" | "held" | "trouble" | "changed" | "warm-start" | "stopping" | "enough":
             return f"{event['event']}: {message}"
+        case "set-aside":
+            return f"trial {name}: {message}"
+        case "promoted":
+            return f"trial {name}: goes on"
         case "suspect":
             return f"trial {name}: gone from the scheduler without a report; waiting for its files"
         case "draining":

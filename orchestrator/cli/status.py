@@ -16,6 +16,8 @@ from orchestrator.cli.tally import span
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.store.record import StudyRecord, TrialRecord
 
 __all__ = ["clock_time", "status"]
@@ -45,6 +47,8 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
             ("trial", "job", "submitted", "for", "step", "latest"),
             [row for trial in running for row in _rows(trial, now)],
         )
+    if paused := [trial for trial in record.trials if trial.state == "paused"]:
+        typer.echo(f"paused, to go on if they turn out to be among the best: {_aside(paused)}")
     for trial in running:
         if trial.reason:
             typer.echo(f"trial {trial.number} waits for something that may never come: {trial.reason}")
@@ -55,8 +59,9 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
         message(f"survey resume {record.root} goes on with it")
 
 
-_WORDS = ("complete", "infeasible", "pruned", "failed", "running", "not submitted yet", "waiting")
+_WORDS = ("complete", "infeasible", "pruned", "failed", "running", "paused", "not submitted yet", "waiting")
 _FAILURES = 5
+_PAUSED = 8
 _LATEST = 20
 
 
@@ -65,6 +70,16 @@ def _word(trial: TrialRecord) -> str:
     if trial.state == "complete" and not trial.feasible:
         return "infeasible"
     return "not submitted yet" if trial.state == "running" and not trial.job_id else trial.state
+
+
+def _aside(paused: Sequence[TrialRecord]) -> str:
+    """The trials that are set aside, each with its latest report."""
+    words = [
+        f"{trial.number} (step {max(trial.steps)}: {trial.steps[max(trial.steps)]:.4g})"
+        for trial in paused
+        if trial.steps
+    ]
+    return ", ".join(words[:_PAUSED]) + (f" and {len(paused) - _PAUSED} more" if len(paused) > _PAUSED else "")
 
 
 def _rows(trial: TrialRecord, now: float) -> Iterator[tuple[str, ...]]:
@@ -89,12 +104,16 @@ def _ahead(record: StudyRecord) -> str:
     """The end in sight: trials to come, by the mean time from submit to end of the latest, N at a time."""
     ended = record.finished
     spans = [trial.ended - trial.submitted for trial in ended[-_LATEST:] if trial.ended and trial.submitted]
-    left = record.planned - len(ended)
+    left = record.planned - len(ended) - _count_paused(record)
     if record.state != "running" or not spans or left < 1:
         return ""
     # The runs of a trial go side by side.
     width = max(1.0, record.parallel / max([1, *(len(trial.runs) for trial in ended)]))
     return f", about {span(sum(spans) / len(spans) * max(1.0, left / width))} to go"
+
+
+def _count_paused(record: StudyRecord) -> int:
+    return sum(trial.state == "paused" for trial in record.trials)
 
 
 def _spent(record: StudyRecord) -> str:
@@ -104,7 +123,7 @@ def _spent(record: StudyRecord) -> str:
     if not used:
         return ""
     words = "used " + ", ".join(f"{hours:.3g} {name}" for name, hours in used.items())
-    ended = len(record.finished)
+    ended = len(record.finished) + _count_paused(record)  # most of these have used what they will use
     if record.state == "done" or not ended or ended >= record.planned:
         return words
     ahead = ", ".join(f"{hours * record.planned / ended:.3g} {name}" for name, hours in used.items())

@@ -61,6 +61,7 @@ class Tally:
         self.running: dict[str, Row] = {}
         self.done = 0
         self.failed = 0
+        self.paused: set[str] = set()
         self.stop: float | None = None
         self._names: dict[str, str] = {}
         self._said: dict[tuple[str, str], str] = {}
@@ -84,7 +85,12 @@ class Tally:
             case "started":
                 self._expected[arm] = int(event["trials"])
                 self.done += int(event["done"])
+                self.paused |= {name_of({"number": number}, arm) for number in event.get("paused", ())}
+            case "set-aside":
+                self.running.pop(name, None)
+                self.paused.add(name)
             case "planned" | "found":
+                self.paused.discard(name)
                 self.running[name] = Row(since=event["time"])
                 self._names[f"{arm}:{event['tag']}"] = name
                 self._widest = max(self._widest, len({_trial(each) for each in self.running}))
@@ -115,6 +121,7 @@ class Tally:
     def _told(self, event: Mapping[str, Any], name: str) -> bool:
         for row in [row for row in self.running if _trial(row) == name]:
             del self.running[row]
+        self.paused.discard(name)
         self.done += 1
         self.failed += event["state"] == "failed"
         planned = self._planned.pop(name, None)
@@ -144,6 +151,8 @@ class Tally:
     def why(self, name: str, event: Mapping[str, Any]) -> str:
         """Verdict and reason of a trial without a value; the reason is said once."""
         reason = self._reasons.pop(name, "")
+        if event["verdict"] == "paused":
+            return "pruned: it was set aside, and did not go on"
         return f"{event['verdict']}: {reason}" if reason else str(event["verdict"])
 
     @property
@@ -164,9 +173,10 @@ class Tally:
 
     def summary(self) -> str:
         """Say how far it is."""
-        failed = f", {self.failed} failed" if self.failed else ""
+        others = {"failed": self.failed, "paused": len(self.paused)}
+        counts = "".join(f", {count} {word}" for word, count in others.items() if count)
         found = self.standing.summary()
-        return f"{self.done}/{self.total} trials{failed}{', ' + found if found else ''}"
+        return f"{self.done}/{self.total} trials{counts}{', ' + found if found else ''}"
 
 
 def name_of(event: Mapping[str, Any], arm: str) -> str:

@@ -15,6 +15,7 @@ from orchestrator.config.loading import did_you_mean, dump_data, load_model
 from orchestrator.config.mistakes import mistake_at
 from orchestrator.config.notify import Notify
 from orchestrator.config.parameters import Space
+from orchestrator.config.pruning import PrunerOrName
 from orchestrator.config.sampling import Sampler, SamplerOrName
 from orchestrator.config.site import BatchOptions
 from orchestrator.config.sites import SiteOrName, check_shares
@@ -224,6 +225,10 @@ class Study(Frozen):
         default=None, description="How `survey best --evaluate` runs the best trials again, on test cases."
     )
     failures: Failures = Field(default=Failures(), description="How many failed trials the study bears.")
+    pruner: PrunerOrName | None = Field(
+        default=None,
+        description="What ends trials early by what they report: median, hyperband or asha. Default: nothing.",
+    )
     stop: Stopping = Field(default=Stopping(), description="When it ends before its budget of trials is spent.")
     notify: Notify | Literal[False] | None = Field(
         default=None,
@@ -250,6 +255,10 @@ class Study(Frozen):
             raise mistake_at(
                 ("walltime_warning", "ahead"), f"{ahead:g} s are not less than the walltime of {walltime} s"
             )
+        if self.pruner is not None and len(self.targets) > 1:
+            raise mistake_at(("pruner",), "trials of several objectives report no one value by which to end them early")
+        if self.pruner is not None and self.repeats > 1:
+            raise mistake_at(("pruner",), "a trial of several runs (repeats) reports no one value to judge it by")
         if len(self.targets) > 1 and self.stop.of_value:
             raise mistake_at(("stop", self.stop.of_value), "a study of several objectives has no one best value")
         if len(self.targets) > 1 and self.warm_start is not None:

@@ -73,6 +73,7 @@ resources: {{gpus: 1, cpus: 4, memory: 16GB, walltime: "02:00:00"}}    # of one 
 # retry: {{node-failure: 3, preempted: 5, lost: 2, timeout: 5, out-of-memory: 2, failed: 0}}
 # walltime_warning: {{ahead: 5m}}  # when the program is told to stop; longer than an epoch
 # failures: {{stop_after: 5}}     # pause once five trials in a row have failed
+# pruner: asha                  # pause trials that report little of promise: median, hyperband, asha
 # keep: {{best: 3}}               # best trials whose artifacts are kept
 # storage: postgresql://me:${{DB_PASSWORD}}@host/studies    # default: study.db in the study's folder
 """

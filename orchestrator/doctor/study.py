@@ -324,7 +324,7 @@ class _Check:
         self.found += judge_room(facts)
 
 
-_STATES = ("complete", "pruned", "failed", "running", "waiting")
+_STATES = ("complete", "pruned", "failed", "running", "paused", "waiting")
 
 
 def _of_results(gone: Sequence[str], lost: Sequence[str], differ: Sequence[str], compared: int) -> list[Finding]:

@@ -15,7 +15,7 @@ INSTANT = 10.0
 """An attempt that fails within so many seconds of its start has died at once."""
 
 _FAULTS = {Verdict.FAILED, Verdict.NODE_FAILURE, Verdict.OUT_OF_MEMORY, Verdict.LOST}
-_RESULTS = {Verdict.SUCCEEDED, Verdict.STOPPED}
+_RESULTS = {Verdict.SUCCEEDED, Verdict.STOPPED, Verdict.PAUSED}
 
 
 class Breaker:

@@ -29,10 +29,17 @@ _CAUSES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A result file that was read and found sound."""
+    """A result file that was read and found sound.
+
+    Attributes
+    ----------
+    stopped : bool or None
+        Whether the program says that it has ended early on request; None: it says nothing.
+    """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, Json] = field(default_factory=dict)
+    stopped: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +107,8 @@ def parse_result(text: str | None, tag: str) -> Result:
             numbers[name] = float(value)
         else:
             notes[name] = str(float(value))
-    return Result(metrics=numbers, info=notes)
+    stopped = data.get("stopped")
+    return Result(metrics=numbers, info=notes, stopped=stopped if isinstance(stopped, bool) else None)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -168,8 +176,9 @@ def judge(job: Job, attempt: Attempt, remains: Remains, *, directory: str, now: 
 def _decide(job: Job, attempt: Attempt, remains: Remains, report: ExitReport | None) -> tuple[Verdict, str, Result]:
     result, complaint = _result(job, attempt, remains)
     if result is not None and not complaint:
-        if remains.stopped:
-            return Verdict.STOPPED, "stopped early by the pruner", result
+        # A program that had done its work before it was asked has a result like any other.
+        if remains.stopped and result.stopped is not False:
+            return Verdict.STOPPED, "stopped early on request", result
         return Verdict.SUCCEEDED, _aftermath(report), result
     kept = result or Result()
     if report is None:

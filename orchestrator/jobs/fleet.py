@@ -18,6 +18,7 @@ from typing import Self
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.errors import ResumeMismatch
+from orchestrator.jobs.early import Wish
 from orchestrator.jobs.life import FORGOTTEN, MOVED
 from orchestrator.jobs.session import Session
 from orchestrator.model import Job, Outcome
@@ -118,6 +119,13 @@ class Fleet:
                     await self._leave(berth)
                 if not berth.session.noted(job.key, MOVED):
                     return outcome
+
+    async def ask_to_stop(self, key: str, wish: Wish) -> bool:
+        """As `Session.ask_to_stop`, on whichever site the job is in flight."""
+        for berth in self._berths:
+            if await berth.session.ask_to_stop(key, wish):
+                return True
+        return False
 
     def settled(self, job: Job) -> Outcome | None:
         """As `Session.settled`, on the site that had the job last."""

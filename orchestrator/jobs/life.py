@@ -15,6 +15,7 @@ from orchestrator.errors import Paused
 from orchestrator.jobs.breaker import Breaker
 from orchestrator.jobs.collect import Remains, judge
 from orchestrator.jobs.dispatch import Dispatcher
+from orchestrator.jobs.early import Wish, granted, wish_of
 from orchestrator.jobs.packing import Packer, Withdrawn
 from orchestrator.jobs.retry import (
     CHECKPOINTED,
@@ -43,6 +44,7 @@ MOVED = "moved"
 _REMEMBERED_WAITS = 5
 _TO_BE_RUN_AGAIN = {ABORTED, FORGOTTEN, MOVED}
 _ORDERS = {ABORTED, FORGOTTEN, INVALIDATED}
+_RESULTS = {Verdict.SUCCEEDED, Verdict.STOPPED, Verdict.PAUSED}
 
 
 class Lives:
@@ -155,7 +157,7 @@ class Lives:
             decision, further = self._next(job, attempts)
             facts = {"key": job.key, "attempt": attempt.number, "verdict": str(outcome.verdict), "why": decision.why}
             if not decision.again:
-                if outcome.verdict not in {Verdict.SUCCEEDED, Verdict.STOPPED}:
+                if outcome.verdict not in _RESULTS:
                     self._tell("given-up", **facts)
                 return outcome
             if further.resources != asked_for(job, attempt):
@@ -186,6 +188,8 @@ class Lives:
             return True
         if not _TO_BE_RUN_AGAIN.isdisjoint(last.notes):
             return False
+        if last.outcome.verdict is Verdict.PAUSED:
+            return last.number > job.beyond
         return not self._next(job, attempts)[0].again
 
     async def _begin(self, job: Job, *, memory: int | None) -> Attempt:
@@ -271,6 +275,7 @@ class Lives:
             job_id=attempt.job_id,
             submitted=attempt.submitted or attempt.planned,
             suspect_since=attempt.suspect_since,
+            stopped=wish_of(attempt) is not None,
             answered=attempt.fence == self._fence,  # it was submitted just now: nobody knows more
             on_progress=lambda step, value: self._tell("progress", key=job.key, step=step, value=value),
             on_state=state,
@@ -280,6 +285,8 @@ class Lives:
         self.in_flight[job.key] = watched
         self._throttle.enter(job_key(attempt), attempt.tag)
         try:
+            if (wish := wish_of(attempt)) is not None:
+                await self._tell_program(watched, wish)  # the driver that wished it may not have come to this
             if job.key in self.orders:
                 await self.end([job.key], self.orders[job.key])
             remains: Remains = await self._watcher.watch(watched)
@@ -293,6 +300,8 @@ class Lives:
         attempt = self._latest(attempt)
         attempt = dataclasses.replace(attempt, job_id=attempt.job_id or watched.job_id)
         outcome = judge(job, attempt, remains, directory=directory, now=self._clock.now())
+        if (wish := wish_of(attempt)) is not None:
+            outcome = granted(wish, outcome)
         if left_checkpoint(remains.report, attempt.tag):
             attempt = noted(attempt, CHECKPOINTED)
         if MOVED in attempt.notes:
@@ -345,6 +354,21 @@ class Lives:
             watched.looked and (watched.answered or watched.job_id is None) and not watched.remains.done()
             for watched in self.in_flight.values()
         )
+
+    async def ask_to_stop(self, key: str, wish: Wish) -> bool:
+        """Have the program of an attempt in flight end early; False if there is none, or it has been told before."""
+        watched = self.in_flight.get(key)
+        if watched is None or watched.stopped or watched.remains.done():
+            return False
+        self._guard()
+        # Written ahead: whoever finds what the program leaves then finds out that it is no result.
+        self._ledger.save(noted(self._ledger.attempts(key)[-1], str(wish)))
+        watched.stopped = True
+        await self._tell_program(watched, wish)
+        return True
+
+    async def _tell_program(self, watched: Watched, wish: Wish) -> None:
+        await self._transport.put({f"{watched.directory}/stop": f"{wish}\n".encode()})
 
     async def withdraw(self, key: str) -> bool:
         """Take back a job whose attempt has not begun; False if it has, or may have: then nothing changes.

@@ -79,6 +79,8 @@ class RetryPolicy:
         verdict = last.outcome.verdict
         if verdict in {Verdict.SUCCEEDED, Verdict.STOPPED}:
             return Decision(again=False, why="there is a result")
+        if verdict is Verdict.PAUSED:
+            return Decision(again=False, why="it was paused, to go on when it is promoted")
         if NEVER_RAN in last.notes:
             return Decision(again=True, why="the attempt never ran")
         limit = self.limits.get(verdict, 0)

@@ -16,6 +16,7 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.site import BatchOptions, Site
 from orchestrator.jobs.breaker import Breaker
 from orchestrator.jobs.dispatch import Dispatcher
+from orchestrator.jobs.early import Wish
 from orchestrator.jobs.life import ABORTED, FORGOTTEN, INVALIDATED, Lives, noted
 from orchestrator.jobs.maintenance import Maintenance
 from orchestrator.jobs.packing import Packer
@@ -359,11 +360,17 @@ class Session:
         """Whether `note` was called with ``words`` for the latest attempt of ``key``."""
         return any(words in attempt.notes for attempt in self._ledger.attempts(key)[-1:])
 
-    async def ask_to_stop(self, key: str, why: str) -> None:
-        """Let the program of ``key`` know that it should stop (the file ``stop`` in its folder)."""
-        if (watched := self._lives.in_flight.get(key)) is not None:
-            watched.stopped = True
-            await self._transport.put({f"{watched.directory}/stop": why.encode()})
+    async def ask_to_stop(self, key: str, wish: Wish) -> bool:
+        """Let the program of ``key`` know that it should end early (the file ``stop`` in its folder).
+
+        A program that does not look for it runs on; what it has come to at its end then counts as `judge` says.
+
+        Returns
+        -------
+        bool
+            False if nothing of ``key`` runs here, or it was told before.
+        """
+        return await self._lives.ask_to_stop(key, wish)
 
     async def remove(self, *paths: str) -> None:
         """Remove files and folders of this study on the site, soon; what is not there is fine."""

@@ -286,7 +286,8 @@ def _stay(trial: TrialRecord, origin: float, now: float) -> Interval | None:
     end = trial.ended if trial.ended is not None else (now if trial.state == "running" else None)
     if not known or end is None:
         return None
-    begin = min(known)
+    # Of one that was paused, the last stay: it held no slot in between.
+    begin = max(min(known), trial.promoted or 0.0)
     end = max(begin, end)
     start = end if trial.started is None else min(max(begin, trial.started), end)
     return Interval(

@@ -19,11 +19,12 @@ __all__ = ["Agenda", "Item"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One run of a trial; ``run`` counts from 1."""
+    """One run of a trial; ``run`` counts from 1, and attempts up to ``beyond`` that were paused are no end of it."""
 
     number: int
     params: Mapping[str, Json]
     run: int = 1
+    beyond: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +62,15 @@ class Agenda:
         """Put a trial's runs at the end, but for those that have ended already."""
         trial = self._open[number] = _Open(ended=dict(ended or {}))
         self._ready.extend(Item(number=number, params=params, run=run) for run in self._runs if run not in trial.ended)
+
+    def go_on(self, number: int, params: Mapping[str, Json], beyond: int) -> None:
+        """Put a trial of one run at the end whose attempt ``beyond`` was paused."""
+        self._open[number] = _Open()
+        self._ready.append(Item(number=number, params=params, beyond=beyond))
+
+    def set_aside(self, item: Item) -> None:
+        """Let go of a trial of one run that has neither ended nor is to be run now."""
+        del self._open[item.number]
 
     def take(self) -> Item | None:
         """The next run, for the slot that runs it; None where nothing waits."""

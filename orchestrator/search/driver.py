@@ -21,7 +21,7 @@ from orchestrator.config.study import Study
 from orchestrator.errors import HeldByAnother, NothingFeasible, Paused, SurveyError, TooManyFailures
 from orchestrator.jobs.fleet import Fleet
 from orchestrator.jobs.session import Event
-from orchestrator.model import Job, Json, Outcome
+from orchestrator.model import Job, Json, Outcome, Verdict
 from orchestrator.search import space as space_tools
 from orchestrator.search.agenda import Agenda, Item
 from orchestrator.search.assignment import study_fleet, study_job
@@ -31,8 +31,9 @@ from orchestrator.search.departure import Departure
 from orchestrator.search.ending import decisive, ending, run_facts
 from orchestrator.search.freeze import freeze
 from orchestrator.search.keep import Keeper
-from orchestrator.search.layout import StudyFolder, run_key, run_of, trial_number
+from orchestrator.search.layout import StudyFolder, run_key, run_of, trial_key, trial_number
 from orchestrator.search.places import Place
+from orchestrator.search.pruning import Pruning
 from orchestrator.search.requests import take_request
 from orchestrator.search.sampling import refuse_impossible, study_grid, study_sampler
 from orchestrator.search.stopping import why_stop
@@ -99,6 +100,7 @@ class StudyDriver:
         self._asking = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._agenda = Agenda(study.repeats)
+        self._busy = self._idle = 0
         self._planned = 0
         self._in_a_row = 0
         self._chores = Chores(self.clock, self._blocking, runs=study.repeats)
@@ -208,15 +210,28 @@ class StudyDriver:
                 planned=self._budget,
                 provenance=provenance,
             )
+            self._pruning = Pruning(
+                self.study,
+                database=self._database,
+                fleet=fleet,
+                clock=self.clock,
+                chores=self._chores,
+                blocking=self._blocking,
+                tell=self._event,
+                closing=lambda: self._planned >= self._last,
+            )
             await self._keeper.resume(
                 {
                     each.directories: each.values if each.feasible else None
                     for each in self._database.record()
-                    if each.values
+                    if each.state == "complete" and each.values
                 },
                 fleet,
             )
-            self._event("started", trials=self._budget, done=self._planned - len(unfinished), resumed=len(unfinished))
+            paused = [each.number for each in self._database.record() if each.state == "paused"]
+            resumed = len(unfinished) - len(paused)
+            done = self._planned - len(unfinished)
+            self._event("started", trials=self._budget, done=done, resumed=resumed, paused=paused)
             await self._chronicle.publish("running", force=True)
             try:
                 if not self._departure.leaving:
@@ -266,7 +281,7 @@ class StudyDriver:
 
     async def _until_done_or_left(self) -> None:
         # The first fill asks for all slots at once, before any of them waits for a submit.
-        while len(self._agenda.ready) < self.study.parallel and await self._ask():
+        while len(self._agenda.ready) < self.study.parallel and await self._begin():
             pass
         if self.study.sampler.name in {"random", "grid"}:
             # Nothing that a result could change: these may go to the scheduler as one array.
@@ -274,7 +289,7 @@ class StudyDriver:
         slots = [asyncio.create_task(self._slot(), name=f"slot-{index}") for index in range(self.study.parallel)]
 
         def all_at_rest() -> bool:
-            return self._fleet.at_rest >= sum(not slot.done() for slot in slots)
+            return self._fleet.at_rest + self._idle >= sum(not slot.done() for slot in slots)
 
         keeper = asyncio.create_task(self._keep(), name="lease")
         shower = asyncio.create_task(self._chronicle.keep_shown(), name="snapshot")
@@ -294,17 +309,51 @@ class StudyDriver:
 
     async def _slot(self) -> None:
         while (item := await self._next()) is not None:
-            outcome = await self._fleet.run(self._job(item))
-            await self._run_ended(item, outcome)
+            try:
+                outcome = await self._fleet.run(self._job(item))
+                await self._run_ended(item, outcome)
+            finally:
+                self._busy -= 1
+                await self._pruning.notify()
 
     async def _next(self) -> Item | None:
-        """What a free slot is to run; None where nothing is left to begin."""
+        """What a free slot is to run, busy from now on; None where nothing is left to begin."""
         while (item := self._agenda.take()) is None:
+            seen = self._pruning.changes
             async with self._asking:
                 # Another slot may have asked meanwhile, for a trial with a run for this one too.
-                if not self._agenda.ready and not await self._ask():
+                if self._agenda.ready or await self._begin():
+                    continue
+                if not self._busy and not self._departure.draining:
+                    await self._give_up_paused()
+                if not self._pruning.paused or self._departure.draining:
                     return None
+            # A trial that is set aside goes on if those that run turn out to be worse.
+            self._idle += 1
+            try:
+                await self._pruning.wait(seen)
+            finally:
+                self._idle -= 1
+        self._busy += 1
         return item
+
+    async def _begin(self) -> bool:
+        """Put a paused trial that is to go on, else a new one, on the agenda; False if there is neither."""
+        if not self._departure.draining and not self._ended_by and (aside := await self._pruning.promote()):
+            self._agenda.go_on(aside.number, aside.params, aside.attempt)
+            return True
+        return await self._ask()
+
+    async def _give_up_paused(self) -> None:
+        """End the trials that are set aside: nothing runs that could turn out to be worse than they are."""
+        for number in sorted(self._pruning.paused):
+            outcome = Ledger(self.folder.root).attempts(trial_key(number))[-1].outcome
+            assert outcome is not None
+            why = self._ended_by or "no trial is left that could make it one of the best"
+            reason = f"{outcome.reason}; it did not go on: {why}"
+            await self._record(number, {1: dataclasses.replace(outcome, reason=reason)})
+            del self._pruning.paused[number]
+        await self._pruning.notify()
 
     async def _ask(self) -> bool:
         """Put a new trial, created whole in the database, on the agenda; False where the budget is spent."""
@@ -320,9 +369,15 @@ class StudyDriver:
 
     async def _take_up(self, number: int, params: Mapping[str, Json]) -> None:
         """Put a trial that an earlier driver left unfinished on the agenda; those of its runs that have ended stay so."""
+        if (beyond := self._pruning.take_up(number, params)) or number in self._pruning.paused:
+            if beyond:
+                self._agenda.go_on(number, params, beyond)
+            return
         runs = range(1, self.study.repeats + 1)
         jobs = {run: study_job(self.study, number, params, run) for run in runs}
-        known = {run: outcome for run, job in jobs.items() if (outcome := self._fleet.settled(job)) is not None}
+        settled = {run: self._fleet.settled(job) for run, job in jobs.items()}
+        # One that was paused is set aside by the slot that finds it so.
+        known = {run: each for run, each in settled.items() if each and each.verdict is not Verdict.PAUSED}
         self._agenda.add(number, params, known)
         for run in known:
             told = self._database.attributes(number).get(run_name(run), {})
@@ -338,6 +393,11 @@ class StudyDriver:
     async def _run_ended(self, item: Item, outcome: Outcome) -> None:
         """A slot has run a job to its end: that of its trial, or of one of its runs."""
         number = item.number
+        if outcome.verdict is Verdict.PAUSED:
+            await self._pruning.pause(number, item.params, outcome)
+            await self._blocking(functools.partial(self._usage.count, number))
+            self._agenda.set_aside(item)
+            return
         self._agenda.ended(item, outcome)
         if (outcomes := self._agenda.close(number)) is not None:
             await self._record(number, outcomes)
@@ -396,7 +456,7 @@ class StudyDriver:
         return self.study.trials if self._grid is None else min(self.study.trials, len(self._grid))
 
     async def _record(self, number: int, outcomes: Mapping[int, Outcome]) -> None:
-        await self._chores.of(number)
+        await self._pruning.settle(number)
         end = ending(self.study, outcomes, {run: self._site(number, run) for run in outcomes})
         state, values, outcome = end.state, end.values, outcomes[decisive(outcomes)]
         self._lease.check()
@@ -414,6 +474,8 @@ class StudyDriver:
             directories = [each.directory for each in outcomes.values()]
             self._chores.add(self._keeper.add(directories, None if broken else values, self._fleet))
         self._chores.add(self._chronicle.publish("running"))
+        if state == "complete":
+            self._pruning.complain(number)
         limit = self.study.failures.stop_after
         if limit is not None and self._in_a_row >= limit:
             raise Paused(
@@ -433,7 +495,7 @@ class StudyDriver:
             raise NothingFeasible(record.nothing_feasible, hint="see `survey report`; raise `trials` to go on")
 
     def _job(self, item: Item) -> Job:
-        return study_job(self.study, item.number, item.params, item.run)
+        return dataclasses.replace(study_job(self.study, item.number, item.params, item.run), beyond=item.beyond)
 
     # Events, reports, snapshots, the lease
 
@@ -447,7 +509,10 @@ class StudyDriver:
         match event["event"]:
             case "progress":
                 key, step = event["key"], event["step"]
-                self._chores.report(self._database, trial_number(key), run_of(key), step, event["value"])
+                if self.study.pruner is None:
+                    self._chores.report(self._database, trial_number(key), run_of(key), step, event["value"])
+                else:
+                    self._pruning.report(trial_number(key), step, event["value"])
             case "submitted":
                 number = trial_number(event["key"])
                 job = {"job_id": event["job_id"], "attempt": event["attempt"], "submitted": event["time"]}

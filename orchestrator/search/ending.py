@@ -37,7 +37,9 @@ def ending(study: Study, outcomes: Mapping[int, Outcome], sites: Mapping[int, st
         values = [metrics[item.metric] for item in study.targets]
         attributes[CONSTRAINTS] = amounts(study.constraints or (), metrics)
         return Ending(state="complete", values=values, attributes=attributes)
-    return Ending(state="pruned" if outcome.verdict is Verdict.STOPPED else "failed", attributes=attributes)
+    return Ending(
+        state="pruned" if outcome.verdict in {Verdict.STOPPED, Verdict.PAUSED} else "failed", attributes=attributes
+    )
 
 
 def decisive(outcomes: Mapping[int, Outcome]) -> int:

@@ -5,7 +5,9 @@ Which attempts a script starts is read from the script; over each of them is a `
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import posixpath
 import re
 import shlex
 import signal
@@ -16,7 +18,7 @@ from orchestrator.simulate.batchjob import BatchJob, Fate, Key
 from orchestrator.simulate.cluster import Cluster
 from orchestrator.simulate.dialects.base import Dialect
 from orchestrator.simulate.files import Files
-from orchestrator.simulate.programs import Execution, Program
+from orchestrator.simulate.programs import Execution, Program, Run
 from orchestrator.simulate.simulated_agent import SimulatedAgent
 
 __all__ = ["RunningJob", "SimulatedNodes"]
@@ -49,6 +51,7 @@ class SimulatedNodes:
         self.executions: list[Execution] = []
         self._dialect = dialect
         self._jobs: dict[Key, RunningJob] = {}
+        self._reached: dict[str, int] = {}  # steps, by trial's folder
         self._packed: dict[str, SimulatedAgent] = {}  # attempts beside others, by folder
 
     def start(self, job: BatchJob) -> None:
@@ -91,6 +94,16 @@ class SimulatedNodes:
     def unpack(self, folder: str) -> None:
         """Forget an attempt that is over."""
         self._packed.pop(folder, None)
+
+    def has_reached(self, folder: str, step: int) -> None:
+        """Note the step that the trial of an attempt's folder has come to."""
+        self._reached[posixpath.dirname(folder)] = step
+
+    def what_is_left(self, folder: str, run: Run) -> Run:
+        """The part of a run that follows what earlier attempts of its trial have done."""
+        done = sum(step <= self._reached.get(posixpath.dirname(folder), -1) for step, _ in run.progress)
+        left = 1.0 - done / (len(run.progress) + 1)
+        return dataclasses.replace(run, progress=run.progress[done:], duration=run.duration * left)
 
     def write(self, path: str, data: Mapping[str, Any] | bytes) -> None:
         """Write a file of a job."""

@@ -38,6 +38,8 @@ class Run:
         When the agent is killed without a word, or the whole job for want of memory.
     checkpoint : bool
         Whether it writes a checkpoint, which the agent's report then tells.
+    resumes : bool
+        Whether it goes on after the last step that an earlier attempt of its trial has reported.
     """
 
     duration: float
@@ -53,6 +55,7 @@ class Run:
     agent_dies: float | None = None
     out_of_memory: float | None = None
     checkpoint: bool = False
+    resumes: bool = False
 
 
 Program: TypeAlias = "Callable[[Mapping[str, Any], Mapping[str, Any], int], Run]"

@@ -86,6 +86,8 @@ class SimulatedAgent:
             tag=str(order["tag"]), job_id=str(self._claim["job_id"]), key=self._job.job.key, started=self._now
         )
         self._nodes.executions.append(self._execution)
+        if self._run.resumes:
+            self._run = self._nodes.what_is_left(self._folder, self._run)
         run, later = self._run, self._later
         later(run.duration, lambda: self._finish(run.exit_code, run.signal, with_result=True))
         if run.result_at is not None:
@@ -162,6 +164,7 @@ class SimulatedAgent:
 
         def report() -> None:
             step, value = run.progress[index]
+            self._nodes.has_reached(self._folder, step)
             line = json.dumps({"step": step, "value": value, "time": self._now}) + "\n"
             path = f"{self._folder}/progress.jsonl"
             self._nodes.write(path, (self._nodes.files.read(path) or b"") + line.encode())
@@ -178,7 +181,8 @@ class SimulatedAgent:
         if run.result is not None:
             self._nodes.write(f"{self._folder}/result.json", run.result.encode())
         elif run.metrics is not None and not self._order.get("read"):
-            data = {"tag": self._order["tag"], "metrics": dict(run.metrics), "info": dict(run.info)}
+            stopped = self._execution.how == "stopped"
+            data = {"tag": self._order["tag"], "metrics": dict(run.metrics), "info": dict(run.info), "stopped": stopped}
             self._nodes.write(f"{self._folder}/result.json", data)
 
     def _finish(self, exit_code: int, number: int, *, with_result: bool = False) -> None:

@@ -198,7 +198,7 @@ def _program(trainings: Trainings, machine: Machine, repeat: int) -> Callable[..
         luck = random.Random("-".join(map(str, (repeat, "luck", order["number"], *of_several, attempt))))
         if expected.metrics is None or luck.random() < machine.failures:
             return Run(duration=max(1.0, seconds * luck.random()), exit_code=1)
-        return Run(duration=max(1.0, seconds), metrics=expected.metrics, progress=expected.progress)
+        return Run(duration=max(1.0, seconds), metrics=expected.metrics, progress=expected.progress, resumes=True)
 
     return run
 

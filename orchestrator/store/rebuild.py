@@ -37,6 +37,7 @@ from orchestrator.store.trials import (
     USED,
     WORDS,
     Ending,
+    last_value,
     new_trial,
     parted,
     run_name,
@@ -230,6 +231,8 @@ def _note_job(trial: FrozenTrial, name: str, attempts: Sequence[Attempt]) -> Non
 def _end(trial: FrozenTrial, ending: Ending, ended: float | None, now: float) -> None:
     trial.state = STATES[ending.state]
     trial.values = None if ending.values is None else [float(value) for value in ending.values]
+    if ending.state == "pruned" and ending.values is None and (last := last_value(trial)) is not None:
+        trial.values = [last]
     trial.datetime_complete = utc(now if ended is None else ended)
     user, system = parted(ending.attributes)
     trial.user_attrs.update({each: value for each, value in user.items() if value not in (None, "", {}, [])})

@@ -45,15 +45,17 @@ class TrialRecord:
     Attributes
     ----------
     state : str
-        ``waiting``, ``running``, ``complete``, ``pruned`` or ``failed``.
+        ``waiting``, ``running``, ``paused``, ``complete``, ``pruned`` or ``failed``.
     values : tuple of float or None
-        Objective values, in the study's order; only of complete (and pruned) trials.
+        Objective values, in the study's order; only of complete trials. Of a pruned one the last value that it reported.
     metrics : mapping
         All numbers the trial reported, objectives included.
     constraints : mapping
         By how much it is beyond each bound of the study, by the bound in words; zero or less where it keeps to it.
     steps : mapping
         Intermediate values by step.
+    promoted : float or None
+        When it was last taken up again after a pause.
     verdict, reason :
         Why it ended, in our word and in words.
     directory : str
@@ -86,6 +88,7 @@ class TrialRecord:
     started: float | None = None
     ended: float | None = None
     ask_seconds: float | None = None
+    promoted: float | None = None
     retry_of: int | None = None
     directory: str = ""
     info: Mapping[str, Json] = field(default_factory=dict)

@@ -31,12 +31,23 @@ from orchestrator.store.lease import Holder
 from orchestrator.store.mirror import MirrorStorage
 from orchestrator.store.patience import Patience
 from orchestrator.store.serverlock import DRIVER
-from orchestrator.store.trials import RETRY_OF, SEAL, STATES, WORDS, checked_ending, retries, trial_record
+from orchestrator.store.trials import (
+    RETRY_OF,
+    SEAL,
+    STATES,
+    WORDS,
+    checked_ending,
+    last_value,
+    own,
+    retries,
+    trial_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
+    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
 
@@ -267,6 +278,19 @@ class StudyDatabase:
         """Write the value of a running trial at a step (an epoch, a rung)."""
         self._write(lambda: self._mirror.set_trial_intermediate_value(self._known(number), step, float(value)))
 
+    def would_prune(self, pruner: BasePruner, number: int, step: int, value: float) -> bool:
+        """Whether one of Optuna's pruners ends a running trial by a report that is about to be written.
+
+        The pruner may note in the trial what it has decided.
+        """
+
+        def judge() -> bool:
+            trial = own(self._mirror.get_trial(self._known(number)))
+            trial.intermediate_values[step] = value
+            return pruner.prune(optuna.study.Study(self._name, self._mirror, pruner=pruner), trial)
+
+        return self._write(judge)
+
     def tell(
         self,
         number: int,
@@ -282,6 +306,7 @@ class StudyDatabase:
             ``complete``, ``failed`` or ``pruned``.
         values : sequence of float or None
             Objective values, finite, one for each direction; needed by ``complete``, refused by ``failed``.
+            Of a ``pruned`` trial the last one that it reported, unless they are given.
         attributes : mapping, optional
             ``outcome``, ``metrics``, ``info``; what is empty is not written.
 
@@ -298,6 +323,8 @@ class StudyDatabase:
 
     def _end(self, number: int, state: str, told: list[float] | None, attributes: Mapping[str, Json]) -> None:
         trial = self._mirror.get_trial(self._known(number))
+        if state == "pruned" and told is None and (last := last_value(trial)) is not None:
+            told = [last]  # as `optuna.Study.tell` does
         if not trial.state.is_finished():
             self._mirror.finish_trial(number, attributes, STATES[state], told)
         elif (trial.state, trial.values) != (STATES[state], told):

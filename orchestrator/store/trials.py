@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONSTRAINTS",
     "FIXED",
+    "PHASE",
     "RETRY_OF",
     "SEAL",
     "SPREAD",
@@ -29,6 +30,8 @@ __all__ = [
     "WORDS",
     "Ending",
     "aware",
+    "is_paused",
+    "last_value",
     "new_trial",
     "own",
     "parted",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 SEAL = "survey"  # the user attribute that a trial gets in the write that creates it
+PHASE = "survey_phase"  # the user attribute of a running trial that was paused: since when, why, and whether it goes on
 RETRY_OF = "retry_of"  # the user attribute that names the failed trial in whose place of the budget this one is
 SPREAD = "spread"  # the user attribute with the standard deviation of each metric over a trial's runs
 USED = "used"  # the user attribute with the hours of the site's machines that an ended trial has used
@@ -101,9 +105,9 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     """Map a trial and its user attributes to a `TrialRecord`.
 
     The attributes are ``survey`` (what the ask wrote), ``ask_seconds``, ``job`` (the job in flight),
-    ``outcome`` (how it ended), ``metrics`` and ``info``; of a trial with several runs ``run-1``... (each one's
-    job in flight, or how it ended) and ``spread``, too. Where the outcome does not know something, the job in
-    flight or Optuna's own times do.
+    ``outcome`` (how it ended), ``metrics`` and ``info``, and ``survey_phase`` of one that was paused; of a trial with several
+    runs ``run-1``... (each one's job in flight, or how it ended) and ``spread``, too. Where the outcome does not know
+    something, the job in flight or Optuna's own times do.
     """
     attributes = trial.user_attrs
     survey: dict[str, Any] = attributes.get(SEAL, {})
@@ -122,16 +126,17 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
 
     finished = trial.state.is_finished()
     waiting = trial.state == TrialState.WAITING
+    paused = is_paused(trial)
     return TrialRecord(
         number=trial.number,
-        state=WORDS[trial.state],
+        state="paused" if paused else WORDS[trial.state],
         params=survey.get("params") or (trial.system_attrs.get(FIXED, {}) if waiting else trial.params),
         values=None if trial.values is None else tuple(trial.values),
         metrics=attributes.get("metrics", {}),
         constraints=trial.constraints,
         steps=dict(sorted(trial.intermediate_values.items())),
         verdict=outcome.get("verdict"),
-        reason=str(outcome.get("reason") or ""),
+        reason=str(outcome.get("reason") or (attributes[PHASE].get("reason") if paused else "") or ""),
         attempts=int(known("attempts", 0)),
         job_id=str(known("job_id", "")),
         host=str(known("host", "")),
@@ -143,6 +148,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         started=known("started"),
         ended=known("ended", _seconds(trial.datetime_complete)) if finished else None,
         ask_seconds=attributes.get("ask_seconds"),
+        promoted=attributes[PHASE].get("since") if attributes.get(PHASE, {}).get("name") == "promoted" else None,
         retry_of=attributes.get(RETRY_OF),
         directory=str(known("directory", "")),
         info=attributes.get("info", {}),
@@ -150,6 +156,17 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         spread=attributes.get(SPREAD, {}),
         runs=runs,
     )
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial, running as far as Optuna knows, is set aside and has no job."""
+    return trial.state == TrialState.RUNNING and trial.user_attrs.get(PHASE, {}).get("name") == "paused"
+
+
+def last_value(trial: FrozenTrial) -> float | None:
+    """The latest of a trial's intermediate values; None if there is none, or none that is a number."""
+    value = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else math.nan
+    return value if math.isfinite(value) else None
 
 
 def run_name(run: int) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.jobs.life import ABORTED, FORGOTTEN, INVALIDATED, MOVED
 from orchestrator.jobs.retry import RetryPolicy
+from orchestrator.model import Verdict
 from orchestrator.search.layout import StudyFolder, run_of, trial_key
 from orchestrator.search.requests import pending_request
 from orchestrator.store.lease import read_holder
@@ -99,6 +100,13 @@ class Account:
         lines += [f"Trial {trial.number}: {self._latest_attempt(trial)}" for trial in flying[:_SHOWN]]
         if len(flying) > _SHOWN:
             lines.append(f"And {len(flying) - _SHOWN} more trials are in flight: `survey status` lists them.")
+        if paused := [trial for trial in self.record.trials if trial.state == "paused"]:
+            named = ", ".join(str(trial.number) for trial in paused[:_SHOWN]) + (
+                ", ..." if len(paused) > _SHOWN else ""
+            )
+            lines.append(
+                f"Set aside by the pruner: {named}. A free slot takes up those that come to be among the best."
+            )
         again = [trial for trial in self.record.trials if trial.attempts > 1]
         if again:
             named = ", ".join(str(trial.number) for trial in again[-_SHOWN:])
@@ -310,6 +318,8 @@ class Account:
         return f"ended{when}{host}{job} as {outcome.verdict}{why}."
 
     def _why_again(self, attempts: Sequence[Attempt]) -> str:
+        if attempts[-1].outcome is not None and attempts[-1].outcome.verdict is Verdict.PAUSED:
+            return "among the trials that had come as far it was one of the best by then"
         for note in attempts[-1].notes:
             if note in _AGAIN:
                 return _AGAIN[note]
@@ -323,6 +333,11 @@ class Account:
             broken = ", ".join(words for words, amount in trial.constraints.items() if amount > 0.0)
             never = f" It breaks {broken}, so it is never the best." if broken else ""
             return f"The trial is {trial.state}{values and f': {values}'}.{never}"
+        if trial.state == "paused":
+            return (
+                "Next: it goes on from its checkpoint as soon as a slot is free and it is among the best of those that"
+                " have come as far; if it never is, it is pruned when nothing runs any more."
+            )
         latest = attempts[-1] if attempts else None
         if trial.state == "failed":
             why = ""
@@ -337,6 +352,8 @@ class Account:
                 "" if self.alive else f"Next: `survey resume {self.root}` takes it up again; its job runs on meanwhile."
             )
         who = "the driver" if self.alive else f"`survey resume {self.root}`"
+        if latest.outcome.verdict is Verdict.PAUSED:
+            return f"Next: {who} sets it aside, or lets it go on."
         again = not _AGAIN.keys().isdisjoint(latest.notes) or self.policy.again(attempts, roomier=True)
         return f"Next: {who} runs it again." if again else f"Next: {who} writes its end down."
 

@@ -25,6 +25,7 @@ from orchestrator.search.usage import share_of_node
 from orchestrator.search.warm_start import resolve
 from orchestrator.store.lease import read_holder
 from orchestrator.studies.reader import read_study
+from orchestrator.studies.reporting import why_mute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -371,6 +372,8 @@ def _oddities(study: Study, origin: Path) -> tuple[str, ...]:
     workdir = origin if study.workdir is None else origin / study.workdir
     if not workdir.is_dir():
         found.append(f"workdir {str(workdir)!r} is not a folder here")
+    if words := why_mute(study, workdir):
+        found.append(words)
     container = study.batch.container
     if container is not None:
         # The program is the image's; only a plain path names an image that can be looked for.

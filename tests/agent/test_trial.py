@@ -86,6 +86,7 @@ def test_a_result_carries_tag_metrics_and_info(survey: Path) -> None:
         "tag": "t00007-k3j9x2q8",
         "metrics": {"pauc": 0.81, "dice": 1.0},
         "info": {"epochs": 3, "curve": [1.0, 2.0], "path": str(survey)},
+        "stopped": False,
     }
     assert (survey / "result.json").stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(survey)) == ["params.json", "result.json"]

@@ -36,6 +36,7 @@ _WORTH_ANOTHER = {
     Verdict.OUT_OF_MEMORY,
     Verdict.REQUEUE_REQUESTED,
     Verdict.REJECTED,
+    Verdict.PAUSED,
 }
 
 
@@ -151,7 +152,7 @@ def one_value_and_the_right_one(evidence: Evidence, trials: Trials) -> Iterator[
 def nothing_is_left_open(evidence: Evidence, trials: Trials) -> Iterator[str]:
     """INV3: no trial is left running or waiting, no attempt without an outcome."""
     for trial in trials:
-        if trial.state in {"running", "waiting"}:
+        if trial.state in {"running", "waiting", "paused"}:
             yield f"trial {trial.number} is left {trial.state}"
         for attempt in evidence.attempts(trial.number):
             if attempt.outcome is None:
@@ -191,7 +192,8 @@ def nothing_ran_twice(evidence: Evidence, trials: Trials) -> Iterator[str]:
                 yield f"{attempt.tag} counts as never run, and ran {len(runs)} times"
             if any(ran.whole for ran in runs[:-1]) or len({ran.job for ran in runs}) > 1:
                 yield f"{attempt.tag} ran {len(runs)} times, and not because its scheduler lost it: {runs}"
-        useful = [each.tag for each in attempts if any(ran.whole for ran in starts.get(each.tag, ()))]
+        to_the_end = [each for each in attempts if each.outcome is None or each.outcome.verdict is not Verdict.PAUSED]
+        useful = [each.tag for each in to_the_end if any(ran.whole for ran in starts.get(each.tag, ()))]
         useful = [tag for tag in useful if evidence.objective in evidence.results.get(tag, ())]
         if len(useful) > 1:
             yield f"trial {trial.number} came to a result more than once: {useful}"

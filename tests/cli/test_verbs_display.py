@@ -194,3 +194,17 @@ def test_a_table_shows_what_is_in_flight_as_it_is_written() -> None:
 )
 def test_a_span_has_the_unit_that_people_use(seconds: float, said: str) -> None:
     assert span(seconds) == said
+
+
+def test_a_trial_that_is_set_aside_leaves_the_table_and_comes_back_when_it_goes_on() -> None:
+    tally = Tally("loss", maximize=False)
+    aside = (5.0, "set-aside", {"number": 0, "message": "paused at step 1: 0.5 is number 2 of 4"})
+    assert lines(tally, STARTED, *asked(0, 0.0), *asked(1, 0.0), aside)[1:] == [
+        "trial 0: paused at step 1: 0.5 is number 2 of 4"
+    ]
+    assert list(tally.running) == ["1"]
+    assert tally.summary() == "0/10 trials, 1 paused"
+    assert lines(tally, (6.0, "promoted", {"number": 0, "attempt": 1}), *asked(0, 7.0)) == ["trial 0: goes on"]
+    assert (sorted(tally.running), tally.paused) == (["0", "1"], set())
+    fed(tally, aside, told(0, 9.0, None))
+    assert (list(tally.running), tally.paused) == (["1"], set())

@@ -179,6 +179,11 @@ def test_a_program_that_was_asked_to_stop_and_left_a_result_is_stopped_not_compl
     assert outcome({"tag": TAG, "metrics": {"pauc": 0.5}}, stopped=True).verdict is Verdict.STOPPED
 
 
+def test_a_program_that_had_ended_before_it_was_asked_to_stop_is_complete() -> None:
+    result = {"tag": TAG, "metrics": {"pauc": 0.5}, "stopped": False}
+    assert outcome(result, stopped=True).verdict is Verdict.SUCCEEDED
+
+
 @pytest.mark.parametrize("text", ["[]", "3", '"x"', "null", '{"pauc": 1}', '{"metrics": [1]}'])
 def test_json_of_another_shape_is_refused_with_words(text: str) -> None:
     with pytest.raises(ResultError, match=r"result\.json"):

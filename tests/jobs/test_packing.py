@@ -11,6 +11,7 @@ import pytest
 from world import World, world
 
 from orchestrator.config.site import BatchOptions, Queue
+from orchestrator.jobs.early import Early, Wish
 from orchestrator.jobs.retry import NEVER_RAN
 from orchestrator.jobs.session import Session
 from orchestrator.model import Answer, Job, Outcome, Resources, Verdict
@@ -309,7 +310,7 @@ def test_an_attempt_asked_to_stop_early_stops_alone(tmp_path: Path) -> None:
         async with packed(w) as session:
             session.submit(*jobs(4))
             await asyncio.sleep(10.0)
-            await session.ask_to_stop("j1", "pruned")
+            await session.ask_to_stop("j1", Wish(how=Early.PRUNE, words="at step 3: not good"))
         assert [path for path in w.transport.files if path.endswith("/stop")] == [f"{w.directory(key='j1')}/stop"]
         assert not any(argv[0] == "cancel" for argv in w.transport.commands)
 
