@@ -18,7 +18,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from orchestrator.config.study import Study
-from orchestrator.search.driver import StudyDriver
+from orchestrator.search.asking import Asker
 from orchestrator.simulate.study_model import Machine, Way, simulate_arm
 from orchestrator.simulate.surrogate import Expected
 from orchestrator.simulate.times import parse_times
@@ -48,15 +48,15 @@ def training(params: Mapping[str, Any], seed: int) -> Expected:
 def watch_asks() -> list[float]:
     """CPU seconds of each ask from now on: the sampler, and the write of the new trial."""
     spent: list[float] = []
-    ask = StudyDriver._ask_now  # noqa: SLF001 - measured from outside, so that the product carries no stopwatch
+    ask = Asker._ask_now  # noqa: SLF001 - measured from outside, so that the product carries no stopwatch
 
-    def timed(driver: StudyDriver) -> Any:
+    def timed(asker: Asker) -> Any:
         begun = time.process_time()
-        asked = ask(driver)
+        asked = ask(asker)
         spent.append(time.process_time() - begun)
         return asked
 
-    StudyDriver._ask_now = timed  # type: ignore[method-assign, assignment]  # noqa: SLF001
+    Asker._ask_now = timed  # type: ignore[method-assign, assignment]  # noqa: SLF001
     return spent
 
 

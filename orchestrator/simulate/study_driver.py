@@ -17,6 +17,7 @@ from orchestrator.config.study import Study
 from orchestrator.search.agenda import Item
 from orchestrator.search.chronicle import Chronicle
 from orchestrator.search.driver import StudyDriver
+from orchestrator.search.slots import Slots
 from orchestrator.store.studydb import StudyDatabase
 from orchestrator.transports.base import Transport
 
@@ -83,14 +84,14 @@ class VirtualDriver(StudyDriver):
         await _for_ever()
 
 
-class BatchDriver(VirtualDriver):
-    """Asks for the next trials when all of the last ones have ended."""
+class _Batches(Slots):
+    """Slots that wait for each other before any of them asks again."""
 
     _arrived = 0
     _gate: asyncio.Event | None = None
 
     async def _next(self) -> Item | None:
-        if not self._agenda.ready and self._planned < self._budget:
+        if not self._agenda.ready and self._asker.planned < self._asker.budget:
             await self._all_slots()
         return await super()._next()
 
@@ -98,10 +99,16 @@ class BatchDriver(VirtualDriver):
         """Wait until no slot has a trial any more."""
         gate = self._gate = self._gate or asyncio.Event()
         self._arrived += 1
-        if self._arrived == self.study.parallel:
+        if self._arrived == self._study.parallel:
             self._arrived, self._gate = 0, None
             gate.set()
         await gate.wait()
+
+
+class BatchDriver(VirtualDriver):
+    """Asks for the next trials when all of the last ones have ended."""
+
+    slots = _Batches
 
 
 async def _for_ever() -> None:

@@ -17,7 +17,7 @@ from chaos_world import CANARY, World
 
 from orchestrator.jobs import submission
 from orchestrator.jobs.submission import NotThere
-from orchestrator.search import driver
+from orchestrator.search import asking
 from orchestrator.simulate.clock import run_virtual
 from orchestrator.store import lease
 
@@ -165,14 +165,14 @@ def test_a_driver_that_submits_again_without_looking_is_caught(place: Path, monk
 
 
 def test_a_driver_that_forgets_what_it_has_asked_for_is_caught(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver.StudyDriver, "_ask_now", _forgetful(driver.StudyDriver._ask_now))
+    monkeypatch.setattr(asking.Asker, "_ask_now", _forgetful(asking.Asker._ask_now))
     assert "INV4" in broken(left_by(place))
 
 
 def _forgetful(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def ask(self: Any) -> Any:
         number, params = original(self)
-        self._planned = min(self._planned, number)
+        self.planned = min(self.planned, number)
         return number, params
 
     return ask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -166,7 +167,8 @@ async def test_a_clock_that_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest
 
     with emulated(tmp_path, monkeypatch, "slurm"):
         check = await look(site_of("slurm"), tmp_path, clock=Late())
-    assert "WARN the site's clock is 300.0 s ahead of this machine's" in said(check.findings, "clock")
+    # A busy machine takes a moment between the two looks.
+    assert re.search(r"WARN the site.s clock is 300\.\d s ahead of this machine.s", said(check.findings, "clock"))
 
 
 async def test_a_work_root_that_cannot_be_made_is_an_error_with_the_key_to_set(
