@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from workloads import tasks
 from workloads.errors import WorkloadError
@@ -74,9 +75,27 @@ def _run(name: str, arguments: Sequence[str]) -> None:
         metavar="NAME=VALUE",
         help="a hyperparameter, over what the survey asks for: " + ", ".join(each.name for each in task.PARAMETERS),
     )
+    if "--fit" in arguments and hasattr(task, "step"):
+        _fit(task, parser, arguments)
+        return
     task.add_arguments(parser)
+    if hasattr(task, "step"):
+        parser.add_argument(
+            "--fit", action="store_true", help="find the largest patch and batch; --fit --help says how"
+        )
     options = parser.parse_args(arguments)
     task.run(options, {**trial.params(), **parse_assignments(options.set)})
+
+
+def _fit(task: Any, parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Find the largest patch and batch that a step of the task fits into this device."""
+    from workloads.training import fit
+
+    parser.add_argument("--fit", action="store_true", required=True, help="find the largest patch and batch")
+    known, _ = parser.parse_known_args([each for each in arguments if each not in {"-h", "--help"}])
+    step = task.step(parse_assignments(known.set))
+    fit.add_arguments(parser, step)
+    fit.run(parser.parse_args(arguments), step)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

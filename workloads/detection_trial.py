@@ -27,11 +27,14 @@ from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
 from workloads.parameters import Parameter, resolve
 from workloads.training.devices import is_chief, make_strategy, wait_for_chief
+from workloads.training.fit import Step
 from workloads.training.inference import compiled
 from workloads.training.loop import Arrays
 from workloads.training.setup import import_tensorflow, prepare
 
-__all__ = ["DetectionTask", "add_arguments", "run"]
+__all__ = ["DetectionTask", "add_arguments", "run", "step"]
+
+PATCH = (12, 12, 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class DetectionTask:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a detector's trial may have."""
-    patch_trial.add_arguments(parser, epochs=6, patches=96, patch=(12, 12, 12))
+    patch_trial.add_arguments(parser, epochs=6, patches=96, patch=PATCH, window=64)
     parser.add_argument("--match", choices=[rule.value for rule in MatchRule], default="inside", help="what is a hit")
     parser.add_argument("--match-length", type=float, default=0.0, metavar="MM", help="tolerance or radius of --match")
 
@@ -95,7 +98,7 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
         _check_lesions({"test": data.test})
 
     matching = Matching(rule=MatchRule(options.match), length=options.match_length)
-    import_tensorflow(threads=threads, seed=seed)
+    import_tensorflow(threads=threads, seed=seed, mixed=options.mixed)
     strategy = make_strategy()
     with strategy.scope():
         model = task.build(settings)
@@ -147,6 +150,14 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
         },
     )
     wait_for_chief(strategy)
+
+
+def step(task: DetectionTask, given: Mapping[str, Any]) -> Step:
+    """What one step of a training trains, with a set of hyperparameters."""
+    settings = {**task.fixed, **resolve(task.parameters, given)}
+    loss = {name: settings[name] for name in ("positive_weight", "dice_weight")}
+    trained = patch_trial.step_of(lambda: task.build(settings), lambda _model: detection_loss(**loss), classes=1)
+    return Step(run=trained, patch=PATCH, multiple=task.multiple)
 
 
 def _check_lesions(parts: Mapping[str, Sequence[Case]]) -> None:

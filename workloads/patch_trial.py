@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from workloads.data.splits import Split, read_split
 from workloads.errors import WorkloadError
 from workloads.training.checkpoint import Checkpoints
 from workloads.training.loop import Arrays, Trained, make_optimizer, train
-from workloads.training.setup import peak_memory, versions
+from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
 
 __all__ = [
     "Data",
@@ -28,6 +29,7 @@ __all__ = [
     "read_data",
     "record",
     "seed_of",
+    "step_of",
     "train_on_patches",
 ]
 
@@ -53,7 +55,7 @@ class Data:
 
 
 def add_arguments(
-    parser: argparse.ArgumentParser, *, epochs: int, patches: int, patch: tuple[int, ...], window: int = 64
+    parser: argparse.ArgumentParser, *, epochs: int, patches: int, patch: tuple[int, ...], window: int | None
 ) -> None:
     """Say what the command line of a trial may have; the defaults differ between tasks."""
     parser.add_argument("--data", type=Path, required=True, help="folder with dataset.json, imagesTr, labelsTr")
@@ -68,6 +70,7 @@ def add_arguments(
     parser.add_argument(
         "--window", type=int, default=window, help="longest side computed at once (default: %(default)s)"
     )
+    parser.add_argument("--mixed", action="store_true", help="compute in half precision, keep weights in single")
     parser.add_argument("--report-every", type=int, default=3, metavar="EPOCHS", help="validate after so many epochs")
     parser.add_argument("--test", action="store_true", help="evaluate the test cases too: for the final choice alone")
     parser.add_argument("--no-predictions", action="store_true", help="write no predictions as NIfTI")
@@ -91,11 +94,12 @@ def check_options(options: argparse.Namespace, multiple: int) -> None:
         If an option cannot be.
     """
     for name in ("epochs", "patches", "window", "report_every"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise WorkloadError(f"--{name.replace('_', '-')} must be at least 1")
-    patch = tuple(options.patch)
-    if any(side < multiple or side % multiple for side in (*patch, options.window)):
-        raise WorkloadError(f"--patch and --window must be multiples of {multiple}, not {patch}, {options.window}")
+    patch, window = tuple(options.patch), () if options.window is None else (options.window,)
+    if any(side < multiple or side % multiple for side in (*patch, *window)):
+        found = ", ".join(str(each) for each in (patch, *window))
+        raise WorkloadError(f"--patch and --window must be multiples of {multiple}, not {found}")
     if options.spacing and min(options.spacing) <= 0:
         raise WorkloadError("--spacing must be positive")
 
@@ -161,7 +165,9 @@ def train_on_patches(
     """
     what = {"params": params, "seed": seed, "data": data.checksum, "split": [data.split.train, data.split.validation]}
     what |= {"epochs": options.epochs, "patches": options.patches, "patch": patch_shape(options)}
-    checkpoints = Checkpoints(what | {"spacing": tuple(options.spacing) if options.spacing else None})
+    checkpoints = Checkpoints(
+        what | {"mixed": options.mixed, "spacing": tuple(options.spacing) if options.spacing else None}
+    )
     rng = np.random.default_rng(seed)
 
     def after_epoch(epoch: int, _loss: float) -> bool:
@@ -207,8 +213,50 @@ def record(data: Data, trained: Trained, *, params: Mapping[str, Any], seed: int
             "validation": len(data.split.validation),
             "test": len(data.split.test),
         },
+        **({"fold": data.split.fold} if data.split.fold else {}),
         "data": data.checksum,
         "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
         "peak_memory_mib": round(peak_memory(), 1),
         "devices": strategy.num_replicas_in_sync,
     }
+
+
+def step_of(
+    build: Callable[[], Any], make_loss: Callable[[Any], Callable[[Any, Any], Any]], *, classes: int
+) -> Callable[[tuple[int, ...], int], float]:
+    """A training step on random patches for `workloads.training.fit`: two are done, the second one timed.
+
+    Parameters
+    ----------
+    make_loss : callable
+        The loss for a model that ``build`` made.
+    classes : int
+        Channels of a target.
+    """
+
+    def step(patch: tuple[int, ...], batch: int) -> float:
+        import_tensorflow(threads=prepare(None), seed=0)
+        model, rng, times = build(), np.random.default_rng(0), []
+
+        def epoch_data(_epoch: int) -> Arrays:
+            images = rng.normal(size=(batch, *patch, 1)).astype(np.float32)
+            targets = np.zeros((batch, *patch, classes), dtype=np.float32)
+            targets[..., 0] = 1.0
+            return images, targets
+
+        def after_epoch(_epoch: int, _loss: float) -> bool:
+            times.append(time.monotonic())
+            return False
+
+        train(
+            model,
+            optimizer=make_optimizer("adam", learning_rate=1e-3, momentum=0.9, weight_decay=0.0, steps=2),
+            loss=make_loss(model),
+            epoch_data=epoch_data,
+            epochs=2,
+            batch_size=batch,
+            after_epoch=after_epoch,
+        )
+        return times[1] - times[0]
+
+    return step

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from workloads.data.dataset import Case
 from workloads.data.nifti import Volume, write_like
@@ -28,6 +29,8 @@ class Segmented:
     ----------
     prediction : ndarray of uint8, shape (x, y, z)
         Label numbers.
+    percent : mapping
+        Probability of each label but background in percent, as uint8 of the same shape.
     dice : mapping
         Dice of each label but background; NaN for one that neither the prediction nor the truth has.
     surfaces : mapping
@@ -36,6 +39,7 @@ class Segmented:
 
     case: Case
     prediction: NDArray[np.uint8]
+    percent: Mapping[str, NDArray[np.uint8]]
     dice: Mapping[str, float]
     surfaces: Mapping[str, SurfaceDistances]
 
@@ -45,19 +49,22 @@ def segment(
     cases: Sequence[Case],
     labels: Mapping[str, int],
     *,
-    window: int,
+    window: tuple[int, int, int],
     multiple: tuple[int, int, int],
 ) -> list[Segmented]:
     """Apply a network to cases; of several answers the first counts. ``window`` and ``multiple`` as in `predict_volume`."""
     found = []
     for case in cases:
         field = predict_volume(logits, case.image.array, window=window, multiple=multiple)[..., : len(labels)]
-        prediction = np.argmax(np.nan_to_num(field), axis=-1).astype(np.uint8)
+        field = np.nan_to_num(field)
+        prediction = np.argmax(field, axis=-1).astype(np.uint8)
+        percent = (100.0 * special.softmax(field, axis=-1)).round().astype(np.uint8)
         masks = {name: (prediction == number, case.label.array == number) for name, number in labels.items() if number}
         found.append(
             Segmented(
                 case=case,
                 prediction=prediction,
+                percent={name: percent[..., number] for name, number in labels.items() if number},
                 dice={name: dice(*pair) for name, pair in masks.items()},
                 surfaces={name: surface_distances(*pair, case.image.spacing) for name, pair in masks.items()},
             )
@@ -97,9 +104,9 @@ def summarise(segmented: Sequence[Segmented], labels: Mapping[str, int], *, tole
     return metrics
 
 
-def dice_interval(segmented: Sequence[Segmented], labels: Mapping[str, int]) -> Interval:
-    """95 % bootstrap interval over cases of ``dice``."""
-    names = [name for name, number in labels.items() if number]
+def dice_interval(segmented: Sequence[Segmented], labels: Mapping[str, int], *, region: str | None = None) -> Interval:
+    """95 % bootstrap interval over cases of ``dice``, or of that of one region."""
+    names = [name for name, number in labels.items() if number and region in {None, name}]
     bears = np.array([[_bears(item, labels[name]) for name in names] for item in segmented])
     values = np.where(bears, [[item.dice[name] for name in names] for item in segmented], 0.0)
 
@@ -118,7 +125,10 @@ def write_artifacts(
     tolerance: float,
     predictions: bool,
 ) -> None:
-    """Write ``cases.csv`` and, if asked for, ``predictions/CASE.nii.gz``: label maps on the grid of the image's file."""
+    """Write ``cases.csv`` and, if asked for, ``predictions`` and ``probabilities``, on the grid of the image's file.
+
+    ``predictions/CASE.nii.gz`` is a label map, ``probabilities/CASE_LABEL.nii.gz`` one label's probability in percent.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream)
@@ -139,5 +149,10 @@ def write_artifacts(
                 rows.writerow([item.case.name, name, *cells])
     if predictions:
         for item in segmented:
-            volume = Volume(array=item.prediction, affine=item.case.image.affine, path=item.case.image.path)
-            write_like(folder / "predictions" / f"{item.case.name}.nii.gz", volume)
+            name, image = item.case.name, item.case.image
+            arrays = {folder / "predictions" / f"{name}.nii.gz": item.prediction}
+            arrays |= {
+                folder / "probabilities" / f"{name}_{label}.nii.gz": each for label, each in item.percent.items()
+            }
+            for path, array in arrays.items():
+                write_like(path, Volume(array=array, affine=image.affine, path=image.path))

@@ -25,11 +25,14 @@ from workloads.losses import deep_supervision, segmentation_loss
 from workloads.parameters import Parameter, resolve
 from workloads.segmentation import Segmented, dice_interval, segment, summarise, write_artifacts
 from workloads.training.devices import is_chief, make_strategy, wait_for_chief
+from workloads.training.fit import Step
 from workloads.training.inference import compiled
 from workloads.training.loop import Arrays
 from workloads.training.setup import import_tensorflow, prepare
 
-__all__ = ["SegmentationTask", "add_arguments", "run"]
+__all__ = ["SegmentationTask", "add_arguments", "drawing", "loss_of", "run", "step"]
+
+ALL_SLICES = 2**20  # more than a volume has: a network of slices takes them all at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class SegmentationTask:
 
 def add_arguments(task: SegmentationTask, parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a segmenter's trial may have."""
-    patch_trial.add_arguments(parser, epochs=task.epochs, patches=task.patches, patch=task.patch, window=32)
+    patch_trial.add_arguments(parser, epochs=task.epochs, patches=task.patches, patch=task.patch, window=None)
     parser.add_argument(
         "--tolerance", type=float, default=10.0, metavar="MM", help="of surface Dice (default: %(default)s)"
     )
@@ -91,7 +94,7 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     data = patch_trial.read_data(options)
     labels = _checked_labels(data)
 
-    import_tensorflow(threads=threads, seed=seed)
+    import_tensorflow(threads=threads, seed=seed, mixed=options.mixed)
     strategy = make_strategy()
     with strategy.scope():
         model = task.build(settings, len(labels))
@@ -99,13 +102,14 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     slices = len(options.patch) == 2
 
     def examine(chosen: Sequence[Case]) -> list[Segmented]:
-        multiple = (side, side, 1 if slices else side)
-        return segment(network, chosen, labels, window=options.window, multiple=multiple)
+        # Windows as large as the patches, unless others are asked for: the normalisation is over one of them.
+        x, y, z = patch_trial.patch_shape(options) if options.window is None else (options.window,) * 3
+        window, multiple = (x, y, ALL_SLICES if slices else z), (side, side, 1 if slices else side)
+        return segment(network, chosen, labels, window=window, multiple=multiple)
 
     def measures(segmented: Sequence[Segmented]) -> dict[str, float]:
         return summarise(segmented, labels, tolerance=options.tolerance)
 
-    loss = segmentation_loss(overlap=settings["overlap"], entropy_share=settings["entropy_share"])
     trained = patch_trial.train_on_patches(
         model,
         data,
@@ -113,8 +117,8 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
         settings,
         params=params,
         seed=seed,
-        loss=deep_supervision(loss, model.output_shape[-1] // len(labels)),
-        draw=_drawing(data.training, options, settings, len(labels)),
+        loss=loss_of(settings, model, len(labels)),
+        draw=drawing(data.training, options, settings, len(labels)),
         measure=lambda: measures(examine(data.validation))["dice"],
         strategy=strategy,
     )
@@ -137,10 +141,30 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
         {
             "tolerance_mm": options.tolerance,
             "dice_interval": asdict(dice_interval(segmented, labels)),
+            **{
+                f"dice_{name}_interval": asdict(dice_interval(segmented, labels, region=name))
+                for name, number in labels.items()
+                if number
+            },
             **patch_trial.record(data, trained, params=params, seed=seed, strategy=strategy),
         },
     )
     wait_for_chief(strategy)
+
+
+def step(task: SegmentationTask, given: Mapping[str, Any], *, classes: int) -> Step:
+    """What one step of a training trains, with a set of hyperparameters."""
+    settings = {**task.fixed, **resolve(task.parameters, given)}
+    trained = patch_trial.step_of(
+        lambda: task.build(settings, classes), lambda model: loss_of(settings, model, classes), classes=classes
+    )
+    return Step(run=trained, patch=task.patch, multiple=task.multiple(settings))
+
+
+def loss_of(settings: Mapping[str, Any], model: Any, classes: int) -> Callable[[Any, Any], Any]:
+    """The loss of a model, which may give several answers."""
+    loss = segmentation_loss(overlap=settings["overlap"], entropy_share=settings["entropy_share"])
+    return deep_supervision(loss, model.output_shape[-1] // classes)
 
 
 def _checked_labels(data: patch_trial.Data) -> Mapping[str, int]:
@@ -159,7 +183,7 @@ def _checked_labels(data: patch_trial.Data) -> Mapping[str, int]:
     return data.labels
 
 
-def _drawing(
+def drawing(
     cases: Sequence[Case], options: argparse.Namespace, settings: Mapping[str, Any], classes: int
 ) -> Callable[[np.random.Generator], Arrays]:
     """Patches in which the last label, the rare one, is seen often enough."""

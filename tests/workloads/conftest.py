@@ -25,3 +25,10 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Blocks of brain with metastases; tests must not change them."""
     return made(tmp_path_factory, "metastasis", "--noise", "0.03", "--confounders", "1")
+
+
+@pytest.fixture(scope="session")
+def lungs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small chests with normal and abnormal lung; tests must not change them."""
+    shape = ["--shape", "32", "32", "16", "--noise", "30"]
+    return made(tmp_path_factory, "covid-3d", "--train", "8", "--validation", "4", *shape)

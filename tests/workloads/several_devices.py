@@ -1,7 +1,7 @@
-"""A training on several devices, run as a program: ``several_devices.py DEVICES STOP`` prints each epoch's loss and weights.
+"""A training on several devices, run as a program: ``several_devices.py DEVICES STOP NETWORK`` prints each epoch's loss and weights.
 
 ``DEVICES`` logical CPUs in this process (several processes are the scheduler's variables' to tell);
-``STOP`` is the epoch after which the first process asks for its end, 0: never.
+``STOP`` is the epoch after which the first process asks for its end, 0: never; ``NETWORK`` is detector or segmenter.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import sys
 
 import numpy as np
 
-from workloads.losses import detection_loss
+from workloads.losses import deep_supervision, detection_loss, segmentation_loss
+from workloads.models.segmenter import segmenter
 from workloads.training.checkpoint import Checkpoints
 from workloads.training.devices import is_chief, make_strategy
 from workloads.training.loop import Arrays, make_optimizer, train
 
 
-def main(devices: int, stop: int) -> None:
+def main(devices: int, stop: int, network: str) -> None:
     """Train a net with group normalisation and without dropout for four epochs of eleven samples, eight a batch."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
@@ -35,6 +36,10 @@ def main(devices: int, stop: int) -> None:
         x = keras.layers.Conv3D(4, 3, padding="same")(inputs)
         x = keras.layers.ReLU()(keras.layers.GroupNormalization(2)(x))
         model = keras.Model(inputs, keras.layers.Conv3D(1, 1)(x))
+        loss = detection_loss(positive_weight=3.0, dice_weight=0.3)
+        if network == "segmenter":
+            model = segmenter("multiscale", dimensions=3, classes=2, filters=4, dropout=0.0)
+            loss = deep_supervision(segmentation_loss(), 2)
         optimizer = make_optimizer("adam", learning_rate=0.01, momentum=0.9, weight_decay=1e-3, steps=8)
     rng = np.random.default_rng(0)
     asked = []
@@ -42,7 +47,8 @@ def main(devices: int, stop: int) -> None:
     def epoch_data(_epoch: int) -> Arrays:
         images = rng.normal(size=(11, 8, 8, 8, 1)).astype(np.float32)
         # The last batch has three samples: on four devices one has nothing to do.
-        return images, (images > 1).astype(np.float32)
+        targets = (images > 1).astype(np.float32)
+        return images, np.concatenate([1 - targets, targets], axis=-1) if network == "segmenter" else targets
 
     def after_epoch(epoch: int, _loss: float) -> bool:
         asked.append(epoch)
@@ -51,7 +57,7 @@ def main(devices: int, stop: int) -> None:
     trained = train(
         model,
         optimizer=optimizer,
-        loss=detection_loss(positive_weight=3.0, dice_weight=0.3),
+        loss=loss,
         epoch_data=epoch_data,
         epochs=4,
         batch_size=8,
@@ -66,4 +72,4 @@ def main(devices: int, stop: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -58,7 +58,7 @@ def test_list_names_every_task_and_parameter(capsys: pytest.CaptureFixture[str])
 
 def test_a_misspelt_task_is_met_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'aneurysm'?" in refusal(capsys, "aneurism", "--data", "x")
-    assert "there is: aneurysm, digits" in refusal(capsys, "zzz")
+    assert "there is: aneurysm, covid-2d" in refusal(capsys, "zzz")
     assert "did you mean 'aneurysm'?" in refusal(capsys, "phantom", "anuerysm", "--out", "x")
     assert "digits needs no phantoms" in refusal(capsys, "phantom", "digits")
 

@@ -76,7 +76,7 @@ def test_masks_of_different_shape_are_refused() -> None:
     [
         "workloads.metrics.froc, workloads.metrics.matching, workloads.metrics.overlap, workloads.metrics.candidates",
         "workloads.metrics.surface, workloads.metrics.classification, workloads.metrics.image_quality",
-        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits, workloads.tasks.metastasis",
+        "workloads.__main__, workloads.tasks.aneurysm, workloads.tasks.digits, workloads.tasks.covid_3d",
     ],
 )
 def test_neither_metrics_nor_a_command_line_load_tensorflow(modules: str) -> None:

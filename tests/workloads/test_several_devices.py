@@ -16,10 +16,12 @@ pytestmark = pytest.mark.tensorflow
 PROGRAM = Path(__file__).with_name("several_devices.py")
 
 
-def start(devices: int, *, stop: int = 0, checkpoint: str = "", **environment: str) -> subprocess.Popen[str]:
+def start(
+    devices: int, *, stop: int = 0, checkpoint: str = "", network: str = "detector", **environment: str
+) -> subprocess.Popen[str]:
     variables = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROGRAM.parents[2]), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(devices), str(stop)],
+        [sys.executable, str(PROGRAM), str(devices), str(stop), network],
         env={**variables, "HOME": os.environ["HOME"], "SURVEY_CHECKPOINT": checkpoint, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -67,6 +69,12 @@ def test_losses_on_several_devices_are_those_on_one_be_the_batch_divisible_or_no
     assert (alone["devices"], several["devices"]) == (1, devices)
     assert len(several["losses"]) == 4
     assert agree(several, alone), (several, alone)
+
+
+def test_answers_at_several_scales_are_trained_alike_on_one_device_and_on_three() -> None:
+    one, three = (told(start(devices, network="segmenter")) for devices in (1, 3))
+    assert (one["devices"], three["devices"]) == (1, 3)
+    assert agree(three, one), (three, one)
 
 
 def test_losses_of_two_processes_are_those_of_one_and_only_the_first_reports(

@@ -37,6 +37,8 @@ class Dataset:
 
     Attributes
     ----------
+    channel : str
+        What the image is of; ``CT``, as in nnU-Net, means Hounsfield units.
     labels : mapping
         Name of each label to its number in the label maps.
     files : mapping
@@ -44,6 +46,7 @@ class Dataset:
     """
 
     root: Path
+    channel: str
     labels: Mapping[str, int]
     files: Mapping[str, tuple[Path, Path]]
 
@@ -119,12 +122,17 @@ def open_dataset(root: Path) -> Dataset:
         files[case] = (image, label)
     if not files:
         raise WorkloadError(f"{root / 'imagesTr'}: holds no image that ends in {suffix}")
-    return Dataset(root=root, labels=labels, files=files)
+    return Dataset(root=root, channel=str(next(iter(channels.values()))), labels=labels, files=files)
 
 
-def _normalise(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Zero median, unit distance from the 5th to the 95th percentile, ends cut: scanners have no common unit."""
+def _normalise(array: NDArray[Any], channel: str) -> NDArray[np.float32]:
+    """Of CT, Hounsfield units from air to bone, -1 to 1.8; else zero median, unit distance from the 5th to the 95th percentile.
+
+    Other scanners have no common unit. Of CT the median is air in one case and tissue in the next.
+    """
     values = array.astype(np.float32)
+    if channel.upper() == "CT":
+        return np.asarray((np.clip(values, -1000.0, 400.0) + 500.0) / 500.0, dtype=np.float32)
     low, middle, high, top = np.percentile(values, [5.0, 50.0, 95.0, 99.95])
     return np.asarray((np.minimum(values, top) - middle) / max(float(high - low), 1e-6), dtype=np.float32)
 
@@ -155,7 +163,7 @@ def load_case(dataset: Dataset, name: str, *, spacing: tuple[float, float, float
         image, label = resample(image, spacing, nearest=False), resample(label, spacing, nearest=True)
     return Case(
         name=name,
-        image=Volume(array=_normalise(image.array), affine=image.affine, path=image.path),
+        image=Volume(array=_normalise(image.array, dataset.channel), affine=image.affine, path=image.path),
         label=Volume(array=label.array.astype(np.uint8), affine=label.affine, path=label.path),
     )
 

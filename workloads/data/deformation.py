@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -34,9 +36,12 @@ def deform(rng: np.random.Generator, images: Batch, targets: Batch, strength: fl
         scale = np.exp(rng.normal(0.0, SCALE * strength))
         places = middle + (grid - middle) * scale + shift + _bend(rng, shape, strength)
         for channel in range(images.shape[-1]):
-            moved[index, ..., channel] = _look_up(images[index, ..., channel], places, order=1)
-        for channel in range(targets.shape[-1]):
-            moved_targets[index, ..., channel] = _look_up(targets[index, ..., channel], places, order=0)
+            moved[index, ..., channel] = ndimage.map_coordinates(
+                images[index, ..., channel], places, order=1, mode="nearest"
+            )
+        # One look-up for all classes.
+        nearest = np.clip(np.rint(places), 0, sides - 1).astype(np.intp)
+        moved_targets[index] = targets[index][tuple(nearest)]
     return moved, moved_targets
 
 
@@ -44,11 +49,15 @@ def _bend(rng: np.random.Generator, shape: tuple[int, ...], strength: float) -> 
     """A smooth random displacement in voxels, shape (dimensions, *shape)."""
     fields = []
     for side in shape:
-        knots = rng.normal(0.0, BEND * strength * side, (KNOTS,) * len(shape))
-        factors = [n / KNOTS for n in shape]
-        fields.append(ndimage.zoom(knots, factors, order=3, mode="nearest", grid_mode=True))
+        field = rng.normal(0.0, BEND * strength * side, (KNOTS,) * len(shape))
+        for length in shape:  # each turn takes the first axis away and puts the longer one last
+            field = np.tensordot(field, _splines(length), axes=(0, 1))
+        fields.append(field)
     return np.stack(fields)
 
 
-def _look_up(values: NDArray[np.float32], places: NDArray[np.float64], *, order: int) -> NDArray[np.float32]:
-    return np.asarray(ndimage.map_coordinates(values, places, order=order, mode="nearest"), dtype=np.float32)
+@functools.cache
+def _splines(length: int) -> NDArray[np.float64]:
+    """Cubic splines, each 1 at one knot and 0 at the others, at ``length`` places; shape (length, `KNOTS`)."""
+    factors = (length / KNOTS, 1.0)
+    return np.asarray(ndimage.zoom(np.eye(KNOTS), factors, order=3, mode="nearest", grid_mode=True))

@@ -81,7 +81,7 @@ def _abnormal(
     outer = np.flatnonzero((lung < 0.97) & (lung > 0.6))
     for _ in range(regions):
         centre = grid[int(rng.choice(outer))]
-        radii = rng.uniform(16.0, 45.0) * rng.uniform(0.8, 1.25, 3)
+        radii = rng.uniform(24.0, 60.0) * rng.uniform(0.8, 1.25, 3)
         blob = _ellipsoid(grid, centre, radii) + 0.18 * _texture(rng, shape, 1.5)
         inside = (blob < 1.0) & (lung < 1.0)
         if rng.random() < 0.65:

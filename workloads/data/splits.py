@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Which cases train, validate and test."""
+    """Which cases train, validate and test; of a file with folds, which of them it is."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...] = ()
+    fold: int | None = None
 
 
 def read_patients(dataset: Dataset) -> dict[str, str]:
@@ -72,7 +73,7 @@ def read_split(path: Path, dataset: Dataset, *, fold: int | None = None, run: in
         is in two parts, or the fold does not exist.
     """
     content = read_json(path, hint="make one, or name it with --split")
-    where = str(path)
+    where, chosen = str(path), None
     if isinstance(content, list) and content and all(isinstance(each, dict) for each in content):
         chosen = run if fold is None else fold
         if chosen is None or not 1 <= chosen <= len(content):
@@ -84,7 +85,7 @@ def read_split(path: Path, dataset: Dataset, *, fold: int | None = None, run: in
         raise WorkloadError(f"{path}: holds one split and no folds", hint="leave out --fold, or make folds")
     if not isinstance(content, dict):
         raise WorkloadError(f"{path}: is not of the form" + ' {"train": [...], "validation": [...]}')
-    return _checked(content, where, dataset)
+    return replace(_checked(content, where, dataset), fold=chosen)
 
 
 def _checked(content: Mapping[str, Any], where: str, dataset: Dataset) -> Split:

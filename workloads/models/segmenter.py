@@ -72,6 +72,8 @@ def segmenter(
         return layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
     inputs = keras.Input((None,) * dimensions + (1,))
+    # Normalised features of a patch do not tell all lung from all muscle: the answer sees intensities themselves too.
+    plain = convolution(filters, 3, padding="same", activation="relu")(inputs)
     image, levels = inputs, []
     x = inputs
     for level in range(depth):
@@ -91,6 +93,6 @@ def segmenter(
         x = joined([levels[level], enlarging(2)(x)])
         x = block(block(x, filters * 2**level), filters * 2**level)
         if network == "multiscale" or level == 0:
-            answer = convolution(classes, 1)(x)
+            answer = convolution(classes, 1)(x if level else joined([x, plain]))
             answers.append(enlarging(2**level)(answer) if level else answer)
     return keras.Model(inputs, joined(answers[::-1]), name=network)

@@ -2,7 +2,7 @@
 
 A task's module has ``SUMMARY`` (one line), ``PARAMETERS``, ``add_arguments(parser)`` and
 ``run(options, params)``; one with phantoms has ``add_phantom_arguments(parser)`` and
-``make_phantoms(options)`` too. Importing it loads nothing heavy.
+``make_phantoms(options)`` too, and one that trains on patches ``step(params)``, what ``--fit`` tries. Importing it loads nothing heavy.
 """
 
 from __future__ import annotations

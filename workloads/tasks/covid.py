@@ -37,14 +37,14 @@ def task(dimensions: int, *, patch: tuple[int, ...], epochs: int, patches: int) 
             Parameter(name="normalisation", default="group", choices=NORMALISATIONS, meaning="of each convolution"),
             Parameter(name="dropout", default=0.1, low=0.0, high=0.5, meaning="share of the bottom's channels"),
             Parameter(
-                name="learning_rate", default=0.003, low=1e-5, high=0.1, log=True, meaning="at the start; falls to 0"
+                name="learning_rate", default=0.01, low=1e-5, high=0.1, log=True, meaning="at the start; falls to 0"
             ),
             Parameter(name="batch_size", default=4, low=2, high=32, log=True, meaning="patches of one step"),
             Parameter(name="weight_decay", default=1e-4, low=1e-6, high=0.1, log=True, meaning="decoupled"),
             Parameter(name="overlap", default="dice", choices=OVERLAPS, meaning="loss of overlap"),
             Parameter(name="entropy_share", default=0.5, low=0.0, high=1.0, meaning="of the loss, the rest is overlap"),
             Parameter(name="rare_fraction", default=0.5, low=0.0, high=1.0, meaning="share of patches with abnormal"),
-            Parameter(name="augmentation", default=0.3, low=0.0, high=1.0, meaning="strength of all of it"),
+            Parameter(name="augmentation", default=0.1, low=0.0, high=1.0, meaning="strength of all of it"),
         ),
         fixed={"optimizer": "adam", "momentum": 0.9},
         build=build,

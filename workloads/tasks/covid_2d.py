@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads import segmentation_trial
+from workloads.data.phantom_lung import LABELS
 from workloads.tasks.covid import add_phantom_arguments, make_phantoms, task
+from workloads.training.fit import Step
 
-__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run"]
+__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run", "step"]
 
 SUMMARY = "normal and abnormal lung in chest CT, by slices: 2D encoder-decoders, Dice of each region (TensorFlow)"
-TASK = task(2, patch=(32, 32), epochs=12, patches=96)
+TASK = task(2, patch=(32, 32), epochs=10, patches=96)
 PARAMETERS = TASK.parameters
 
 
@@ -24,3 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Train and validate one segmenter and report it, as in `workloads.segmentation_trial.run`."""
     segmentation_trial.run(TASK, options, given)
+
+
+def step(given: Mapping[str, Any]) -> Step:
+    """What one step of a training trains: for ``--fit``."""
+    return segmentation_trial.step(TASK, given, classes=len(LABELS))

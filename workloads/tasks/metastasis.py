@@ -17,9 +17,10 @@ from workloads.data.phantom_brain import BrainPhantom, make_case
 from workloads.detection_trial import DetectionTask, add_arguments
 from workloads.models.searched_detector import NORMALISATIONS, SCALES, SIZE_MULTIPLE, searched_detector
 from workloads.parameters import Parameter
+from workloads.training.fit import Step
 from workloads.training.loop import OPTIMIZERS
 
-__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run"]
+__all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run", "step"]
 
 SUMMARY = "metastases in contrast-enhanced MR images: 3D CNN of searched architecture, FROC area to 10 (TensorFlow)"
 MOST_LAYERS = 4
@@ -77,6 +78,11 @@ TASK = DetectionTask(
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Train and validate one detector and report it, as in `workloads.detection_trial.run`."""
     detection_trial.run(TASK, options, given)
+
+
+def step(given: Mapping[str, Any]) -> Step:
+    """What one step of a training trains: for ``--fit``."""
+    return detection_trial.step(TASK, given)
 
 
 def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:

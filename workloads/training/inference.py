@@ -21,7 +21,11 @@ def compiled(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     slices = len(model.input_shape) == 4
     signature = [tf.TensorSpec((None,) * (3 if slices else 4) + (1,), tf.float32)]
-    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=signature, autograph=False)
+
+    def answer(inputs: Any) -> Any:
+        return tf.cast(model(inputs, training=False), tf.float32)
+
+    graph = tf.function(answer, input_signature=signature, autograph=False)
 
     def network(array: NDArray[np.float32]) -> NDArray[np.float32]:
         if slices:
@@ -48,7 +52,7 @@ def predict_volume(
     network: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     array: NDArray[np.float32],
     *,
-    window: int = 64,
+    window: int | tuple[int, int, int] = 64,
     multiple: int | tuple[int, int, int] = 1,
 ) -> NDArray[np.float32]:
     """Apply ``network`` to a volume.
@@ -58,8 +62,8 @@ def predict_volume(
     network : callable
         From (1, x, y, z, 1) to (1, x, y, z, channels).
     array : ndarray, shape (x, y, z)
-    window : int
-        Longest side that is computed at once; memory is bound by it. A multiple of ``multiple``.
+    window : int or tuple of int
+        Longest sides that are computed at once; memory is bound by them. Multiples of ``multiple``.
     multiple : int or tuple of int
         The network takes sides that are multiples of this; the volume is padded by repeating its border.
 
@@ -68,9 +72,10 @@ def predict_volume(
     ndarray, shape (x, y, z, channels)
     """
     multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
+    longest = (window,) * 3 if isinstance(window, int) else window
     padding = [(0, -length % side) for length, side in zip(array.shape, multiples, strict=True)]
     padded = np.pad(array, padding, mode="edge")
-    size = tuple(min(window, length) for length in padded.shape)
+    size = tuple(min(pair) for pair in zip(longest, padded.shape, strict=True))
     if size == padded.shape:
         result = network(padded[None, ..., None])[0]
     else:

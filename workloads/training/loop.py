@@ -55,10 +55,14 @@ def make_optimizer(name: str, *, learning_rate: float, momentum: float, weight_d
 
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     if name == "adam":
-        return keras.optimizers.Adam(rate, beta_1=momentum, weight_decay=weight_decay)
-    if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=momentum, nesterov=True, weight_decay=weight_decay)
-    raise ValueError(f"no optimizer is called {name!r}: there is {', '.join(OPTIMIZERS)}")
+        optimizer = keras.optimizers.Adam(rate, beta_1=momentum, weight_decay=weight_decay)
+    elif name == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=momentum, nesterov=True, weight_decay=weight_decay)
+    else:
+        raise ValueError(f"no optimizer is called {name!r}: there is {', '.join(OPTIMIZERS)}")
+    # Gradients in half precision vanish unless they are scaled up.
+    half = keras.config.dtype_policy().compute_dtype == "float16"
+    return keras.optimizers.LossScaleOptimizer(optimizer) if half else optimizer
 
 
 def train(
@@ -106,10 +110,10 @@ def train(
 
     def on_one(inputs: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
-            outputs = model(inputs, training=True)
+            outputs = tf.cast(model(inputs, training=True), targets.dtype)
             value = loss(targets, outputs if devices == 1 else outputs[: tf.shape(targets)[0]])
             # Each device has the loss of the whole batch, and the optimizer adds up the gradients of all devices.
-            part = value / devices
+            part = optimizer.scale_loss(value / devices)
         gradients = tape.gradient(part, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return value

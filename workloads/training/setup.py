@@ -30,10 +30,11 @@ def prepare(threads: int | None) -> int:
     return count
 
 
-def import_tensorflow(*, threads: int, seed: int) -> Any:
+def import_tensorflow(*, threads: int, seed: int, mixed: bool = False) -> Any:
     """Load TensorFlow with ``threads`` threads and every generator seeded.
 
-    On CPUs the same seed gives the same result.
+    On CPUs the same seed gives the same result. ``mixed``: networks compute in half precision, float16 on a GPU and
+    bfloat16 on a CPU, and keep their weights in single.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def import_tensorflow(*, threads: int, seed: int) -> Any:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, enable=True)
     tf.keras.utils.set_random_seed(seed)
+    half = "mixed_float16" if gpus else "mixed_bfloat16"
+    tf.keras.config.set_dtype_policy(half if mixed else "float32")
     if not gpus:  # on a GPU some 3D kernels have no deterministic form and would fail
         tf.config.experimental.enable_op_determinism()
     return tf
