@@ -117,7 +117,7 @@ def test_a_network_answers_in_the_size_of_its_input(network: str, dimensions: in
         model = segmenter(network, dimensions=dimensions, classes=3, filters=4, depth=depth, dilations=dilations)
         shape = (16, 8, 8)[:dimensions]
         answer = np.asarray(model(np.zeros((2, *shape, 1), dtype=np.float32)))
-        answers = depth if network == "multiscale" else 1
+        answers = depth + 1 if network == "multiscale" else 1
         assert answer.shape == (2, *shape, 3 * answers)
         rates = [layer.dilation_rate[0] for layer in model.layers if hasattr(layer, "dilation_rate")]
         assert max(rates) == (2**dilations if network in DENSE else 1)
@@ -170,9 +170,10 @@ def test_a_trained_network_beats_calling_everything_normal_lung(
     metrics = trained[task][1]["metrics"]
     dataset = open_dataset(lungs)
     truths = [load_case(dataset, name).label.array for name in read_split(lungs / "splits.json", dataset).validation]
-    trivial = float(np.mean([dice(np.ones(truth.shape, dtype=bool), truth == 1) for truth in truths]))
-    assert metrics["dice_normal"] > 0.6 > trivial
-    assert metrics["dice"] > 0.4 > trivial / 2
+    # Every voxel of lung, and no other, called normal; nothing abnormal.
+    trivial = float(np.mean([dice(truth > 0, truth == 1) for truth in truths])) / 2
+    assert metrics["dice_normal"] > 0.7
+    assert metrics["dice"] > 0.52 > trivial
     assert {"dice_abnormal", "surface_dice_abnormal", "train_seconds"} <= set(metrics)
 
 

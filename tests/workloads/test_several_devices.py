@@ -71,8 +71,9 @@ def test_losses_on_several_devices_are_those_on_one_be_the_batch_divisible_or_no
     assert agree(several, alone), (several, alone)
 
 
-def test_answers_at_several_scales_are_trained_alike_on_one_device_and_on_three() -> None:
-    one, three = (told(start(devices, network="segmenter")) for devices in (1, 3))
+def test_several_answers_for_several_classes_are_trained_alike_on_one_device_and_on_three() -> None:
+    processes = [start(devices, network="segmenter") for devices in (1, 3)]
+    one, three = (told(process) for process in processes)
     assert (one["devices"], three["devices"]) == (1, 3)
     assert agree(three, one), (three, one)
 

@@ -88,7 +88,7 @@ def test_a_fold_that_does_not_exist_is_refused_with_those_that_do(own: Path) -> 
 
 def test_a_split_of_nnunet_is_understood(own: Path) -> None:
     (own / "splits_final.json").write_text(json.dumps([{"train": NAMES[:4], "val": NAMES[4:6]}]))
-    expected = Split(train=tuple(NAMES[:4]), validation=tuple(NAMES[4:6]))
+    expected = Split(train=tuple(NAMES[:4]), validation=tuple(NAMES[4:6]), fold=1)
     assert read_split(own / "splits_final.json", open_dataset(own), fold=1) == expected
 
 

@@ -38,7 +38,7 @@ def segmenter(
         ``unet``: the baseline (Ronneberger et al. 2015; Cicek et al. 2016). ``dense``: each level of the
         encoder takes the pooled features of all levels above it (dense pooling), and dilated convolutions at
         the bottom widen what it sees. ``multiscale``: dense too, and each level takes the image at its own
-        scale, and each level of the decoder gives an answer of its own (deep supervision).
+        scale, and each level, the bottom too, gives an answer of its own (deep supervision).
     filters : int
         Channels of the first level, doubled at each further one.
     depth : int
@@ -52,7 +52,7 @@ def segmenter(
     -------
     keras.Model
         From (batch, x, y[, z], 1) to logits: ``classes`` channels, of ``multiscale`` as many for each of its
-        ``depth`` answers, the finest first, all of the input's size.
+        ``depth + 1`` answers, the finest first, all of the input's size.
     """
     from tensorflow import keras
 
@@ -89,9 +89,10 @@ def segmenter(
         x = block(x, filters * 2**depth, rate=2 ** (power + 1) if network in DENSE else 1)
     x = dropping(dropout)(x)
     answers = []
-    for level in reversed(range(depth)):
-        x = joined([levels[level], enlarging(2)(x)])
-        x = block(block(x, filters * 2**level), filters * 2**level)
+    for level in reversed(range(depth + 1)):
+        if level < depth:
+            x = joined([levels[level], enlarging(2)(x)])
+            x = block(block(x, filters * 2**level), filters * 2**level)
         if network == "multiscale" or level == 0:
             answer = convolution(classes, 1)(x if level else joined([x, plain]))
             answers.append(enlarging(2**level)(answer) if level else answer)
