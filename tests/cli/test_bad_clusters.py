@@ -175,7 +175,10 @@ def test_what_a_remote_site_has_is_not_looked_for_here(survey: Survey, place: Pa
         ({"command": ["./train.sh"]}, "command './train.sh' is not an executable file"),
         ({"command": ["no-such-program"]}, "command 'no-such-program' is not on PATH here"),
         ({"workdir": "elsewhere"}, "is not a folder here"),
-        ({"resources": {"gpus": 4}}, "a trial takes 4 GPUs: as many trials side by side, one GPU each, use a node better"),
+        (
+            {"resources": {"gpus": 4}},
+            "a trial takes 4 GPUs: as many trials side by side, one GPU each, use a node better",
+        ),
         (
             {"command": ["python"], "batch": {"container": {"image": "own.sif"}}},
             "container image 'own.sif' is not there",
