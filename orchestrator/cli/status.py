@@ -39,6 +39,9 @@ def status(study: StudyArgument = "", root: RootOption = Path("runs"), as_json: 
     typer.echo(f"as of {clock_time(record.updated, now)}{_ahead(record)}")
     if spent := _spent(record):
         typer.echo(spent)
+    if record.slow_asks:
+        times = "once" if record.slow_asks == 1 else f"{record.slow_asks} times"
+        typer.echo(f"a slot has waited for the sampler for more than a second {times}")
     for line in best_lines(record):
         typer.echo(line)
     running = [trial for trial in record.trials if trial.state == "running"]

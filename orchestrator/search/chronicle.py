@@ -59,6 +59,7 @@ class Chronicle:
         self._needed: dict[str, str] = {}  # what holds the study up, in words
         self._publishing = asyncio.Lock()
         self._unseen = False
+        self._slow_asks = 0
         self._next = 0.0
         self.message = ""
         """Why the study does not go on, where it does not."""
@@ -89,6 +90,7 @@ class Chronicle:
         """Something has happened, here or in the session."""
         if event["event"] == "waiting":
             self._needed |= {need: event["message"] if event[need] else "" for need in _NEEDS if need in event}
+        self._slow_asks += bool(event["event"] == "asked" and event["slow"])
         self._unseen = True
         path = self._folder.events
         with told_in_words(path), open(path, "a", encoding="utf-8", opener=_private) as file:
@@ -128,6 +130,7 @@ class Chronicle:
             planned=self._planned,
             updated=now,
             used=dataclasses.asdict(self._usage.total),
+            slow_asks=self._slow_asks,
             provenance=self._provenance,
         )
         publish(self._folder.root, record)
@@ -160,6 +163,7 @@ def study_record(
     planned: int,
     updated: float,
     used: Mapping[str, float],
+    slow_asks: int = 0,
     provenance: Mapping[str, Json],
 ) -> StudyRecord:
     """The study as readers see it."""
@@ -177,6 +181,7 @@ def study_record(
         message=message,
         updated=updated,
         used=used,
+        slow_asks=slow_asks,
         constraints=tuple(frozen.get("constraints", ())),
         where=study.where or (),
         root=str(root),

@@ -130,6 +130,8 @@ class StudyRecord:
         Why it is paused, or was done before its budget was spent.
     used : mapping
         ``gpu_hours`` and ``node_hours`` of all attempts that have ended.
+    slow_asks : int
+        How often a slot has waited for its next trial's parameters for more than a second, under the latest driver.
     """
 
     name: str
@@ -145,6 +147,7 @@ class StudyRecord:
     updated: float = 0.0
     root: str = ""
     used: Mapping[str, float] = field(default_factory=dict)
+    slow_asks: int = 0
     constraints: tuple[Mapping[str, Json], ...] = ()
     where: tuple[str, ...] = ()
     trials: tuple[TrialRecord, ...] = ()

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.config.study import Study
 from orchestrator.errors import Paused
+from orchestrator.search import asking
 from orchestrator.search.driver import StudyDriver
 from orchestrator.simulate.clock import VirtualClock, run_virtual
 from orchestrator.simulate.flavours import FLAVOURS
@@ -123,6 +124,18 @@ def test_a_slot_that_frees_up_asks_at_once(tmp_path: Path) -> None:
         told = [event["time"] for event in s.events if event["event"] == "told"]
         asked = [event["time"] for event in s.events if event["event"] == "asked"]
         assert asked[4:] == told[: TRIALS - 4]
+
+    scene(tmp_path, body)
+
+
+@pytest.mark.parametrize(("seconds", "slow"), [(60.0, 0), (0.0, TRIALS)])
+def test_slots_that_wait_long_for_the_sampler_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, slow: int
+) -> None:
+    monkeypatch.setattr(asking, "_SLOW_ASK", seconds)
+
+    async def body(s: Scene) -> None:
+        assert (await s.run()).slow_asks == slow
 
     scene(tmp_path, body)
 
