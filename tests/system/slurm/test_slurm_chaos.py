@@ -91,12 +91,13 @@ def evidence(place: Place, cluster: Cluster, others: str) -> Evidence:
 def test_drivers_killed_ten_times_a_controller_twice_and_a_node_once_leave_the_budget_exact(
     cluster: Cluster, make_place: MakePlace
 ) -> None:
-    place = make_place(cluster, trials=TRIALS, parallel=6, seconds="2", failures={"most": 1.0})
+    # So few at a time that ten drivers cannot see the end of it, however slowly they start.
+    place = make_place(cluster, trials=TRIALS, parallel=3, seconds="2", failures={"most": 1.0})
     moments = random.Random(7)
     with operator(cluster), job_of_others(cluster) as others:
         for death in range(DEATHS):
             driver = place.driver()
-            place.wait_for_executions(len(place.executions()) + moments.randint(1, 3))
+            place.wait_for_executions(len(place.executions()) + moments.randint(1, 2))
             time.sleep(moments.uniform(0.0, 1.0))
             disturb(cluster, death)
             driver.kill()
