@@ -191,7 +191,8 @@ class StudyDriver:
             tell=self._event,
         )
         await self._asker.prepare()
-        await self._blocking(lambda: self._usage.load(self._database.record()))
+        trials = await self._blocking(self._database.record)
+        await self._blocking(lambda: self._usage.load(trials))
         keeper = Keeper(self.study.keep.best, [target.direction for target in self.study.targets])
         state, problem = "interrupted", None
         async with self._make_fleet() as fleet:
@@ -232,12 +233,12 @@ class StudyDriver:
             await keeper.resume(
                 {
                     each.directories: each.values if each.feasible else None
-                    for each in self._database.record()
+                    for each in trials
                     if each.state == "complete" and each.values
                 },
                 fleet,
             )
-            paused = [each.number for each in self._database.record() if each.state == "paused"]
+            paused = [each.number for each in trials if each.state == "paused"]
             resumed = len(unfinished) - len(paused)
             done = self._asker.planned - len(unfinished)
             self._event("started", trials=self._asker.budget, done=done, resumed=resumed, paused=paused)
