@@ -26,10 +26,10 @@ from workloads.data.patches import draw_patches, patch_source
 from workloads.data.splits import read_split
 from workloads.losses import detection_loss
 from workloads.parameters import resolve
-from workloads.segmentation_trial import SegmentationTask, drawing, loss_of
 from workloads.tasks import aneurysm, covid_2d, covid_3d, metastasis
 from workloads.training.loop import make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare
+from workloads.trials.segmentation import SegmentationTask, drawing, loss_of
 
 TASKS = {"aneurysm": aneurysm, "covid-2d": covid_2d, "covid-3d": covid_3d, "metastasis": metastasis}
 PATCHES, PATCH = 96, (12, 12, 12)  # the patch of a detector

@@ -20,9 +20,9 @@ from trial_process import trial
 from workloads.__main__ import main
 from workloads.data.dataset import Case, load_case, open_dataset
 from workloads.data.nifti import read_volume, write_volume
-from workloads.data.phantom_lung import LungPhantom, make_case
+from workloads.evaluation.segmentation import dice_interval, segment, write_artifacts
 from workloads.metrics.overlap import dice
-from workloads.segmentation import dice_interval, segment, write_artifacts
+from workloads.phantoms.lung import LungPhantom, make_case
 
 nib: Any = nibabel  # half of it is not typed
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -11,11 +11,11 @@ import pytest
 
 from workloads.data.dataset import checksum, load_case, open_dataset
 from workloads.data.nifti import write_volume
-from workloads.data.phantom_vessels import VesselPhantom, make_case
-from workloads.data.phantoms import lesion_counts
 from workloads.data.splits import Split, read_split
 from workloads.errors import WorkloadError
 from workloads.metrics.matching import label_lesions
+from workloads.phantoms.datasets import lesion_counts
+from workloads.phantoms.vessels import VesselPhantom, make_case
 
 nib: Any = nibabel  # half of it is not typed
 

@@ -12,11 +12,11 @@ import pytest
 from trial_process import trial
 
 from workloads.data.dataset import load_case, open_dataset
-from workloads.data.phantom_brain import BrainPhantom, make_case
-from workloads.data.phantoms import lesion_counts
 from workloads.data.splits import read_split
 from workloads.metrics.matching import label_lesions
 from workloads.parameters import resolve
+from workloads.phantoms.brain import BrainPhantom, make_case
+from workloads.phantoms.datasets import lesion_counts
 from workloads.tasks.metastasis import PARAMETERS
 
 

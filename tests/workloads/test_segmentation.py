@@ -18,11 +18,11 @@ from trial_process import trial
 from workloads.__main__ import main
 from workloads.data.dataset import Case, load_case, open_dataset
 from workloads.data.nifti import Volume, write_volume
-from workloads.data.phantom_lung import LungPhantom, make_case
 from workloads.data.splits import read_split
+from workloads.evaluation.segmentation import dice_interval, segment, summarise, write_artifacts
 from workloads.metrics.overlap import dice
 from workloads.models.segmenter import DENSE, NETWORKS_2D, NETWORKS_3D, segmenter
-from workloads.segmentation import dice_interval, segment, summarise, write_artifacts
+from workloads.phantoms.lung import LungPhantom, make_case
 
 nib: Any = nibabel  # half of it is not typed
 LABELS = {"background": 0, "normal": 1, "abnormal": 2}

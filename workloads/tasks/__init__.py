@@ -1,4 +1,4 @@
-"""The tasks, by name: each module is one trial program.
+"""The tasks, by name: each module of this package is one trial program, `head_ct_anomaly` the task ``head-ct-anomaly``.
 
 A task's module has ``SUMMARY`` (one line), ``PARAMETERS``, ``add_arguments(parser)`` and
 ``run(options, params)``; one with phantoms has ``add_phantom_arguments(parser)`` and
@@ -8,13 +8,14 @@ A task's module has ``SUMMARY`` (one line), ``PARAMETERS``, ``add_arguments(pars
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import Any
 
 from workloads.errors import WorkloadError, did_you_mean
 
 __all__ = ["NAMES", "load"]
 
-NAMES = ("aneurysm", "covid-2d", "covid-3d", "digits", "metastasis")
+NAMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
 
 
 def load(name: str) -> Any:

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from workloads import segmentation_trial
-from workloads.data.phantom_lung import LABELS
-from workloads.tasks.covid import add_phantom_arguments, make_phantoms, task
+from workloads.phantoms.lung import LABELS
 from workloads.training.fit import Step
+from workloads.trials import segmentation
+from workloads.trials.lung_regions import add_phantom_arguments, make_phantoms, task
 
 __all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run", "step"]
 
@@ -20,14 +20,14 @@ PARAMETERS = TASK.parameters
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a trial may have."""
-    segmentation_trial.add_arguments(TASK, parser)
+    segmentation.add_arguments(TASK, parser)
 
 
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
-    """Train and validate one segmenter and report it, as in `workloads.segmentation_trial.run`."""
-    segmentation_trial.run(TASK, options, given)
+    """Train and validate one segmenter and report it, as in `workloads.trials.segmentation.run`."""
+    segmentation.run(TASK, options, given)
 
 
 def step(given: Mapping[str, Any]) -> Step:
     """What one step of a training trains: for ``--fit``."""
-    return segmentation_trial.step(TASK, given, classes=len(LABELS))
+    return segmentation.step(TASK, given, classes=len(LABELS))

@@ -11,14 +11,14 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from workloads import detection_trial
-from workloads.data import phantoms
-from workloads.data.phantom_brain import BrainPhantom, make_case
-from workloads.detection_trial import DetectionTask, add_arguments
 from workloads.models.searched_detector import NORMALISATIONS, SCALES, SIZE_MULTIPLE, searched_detector
 from workloads.parameters import Parameter
+from workloads.phantoms import datasets
+from workloads.phantoms.brain import BrainPhantom, make_case
 from workloads.training.fit import Step
 from workloads.training.loop import OPTIMIZERS
+from workloads.trials import detection
+from workloads.trials.detection import DetectionTask, add_arguments
 
 __all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "make_phantoms", "run", "step"]
 
@@ -76,23 +76,23 @@ TASK = DetectionTask(
 
 
 def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
-    """Train and validate one detector and report it, as in `workloads.detection_trial.run`."""
-    detection_trial.run(TASK, options, given)
+    """Train and validate one detector and report it, as in `workloads.trials.detection.run`."""
+    detection.run(TASK, options, given)
 
 
 def step(given: Mapping[str, Any]) -> Step:
     """What one step of a training trains: for ``--fit``."""
-    return detection_trial.step(TASK, given)
+    return detection.step(TASK, given)
 
 
 def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of the phantoms may have."""
-    phantoms.add_arguments(parser, BrainPhantom())
+    datasets.add_arguments(parser, BrainPhantom())
 
 
 def make_phantoms(options: argparse.Namespace) -> None:
     """Write a data set of phantoms to ``options.out``; half of the patients with one metastasis have another."""
-    phantoms.make_dataset(
+    datasets.make_dataset(
         options,
         BrainPhantom(),
         make_case,

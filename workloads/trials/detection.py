@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from orchestrator import trial
-from workloads import patch_trial
 from workloads.data.augmentation import augment
 from workloads.data.dataset import Case
 from workloads.data.patches import draw_patches, patch_source
-from workloads.detection import Detected, detect, summarise, write_artifacts
 from workloads.errors import WorkloadError
+from workloads.evaluation.detection import Detected, detect, summarise, write_artifacts
 from workloads.losses import detection_loss
 from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
@@ -31,6 +30,7 @@ from workloads.training.fit import Step
 from workloads.training.inference import compiled
 from workloads.training.loop import Arrays
 from workloads.training.setup import import_tensorflow, prepare
+from workloads.trials import patches
 
 __all__ = ["DetectionTask", "add_arguments", "run", "step"]
 
@@ -69,7 +69,7 @@ class DetectionTask:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a detector's trial may have."""
-    patch_trial.add_arguments(parser, epochs=6, patches=96, patch=PATCH, window=64)
+    patches.add_arguments(parser, epochs=6, patches=96, patch=PATCH, window=64)
     parser.add_argument("--match", choices=[rule.value for rule in MatchRule], default="inside", help="what is a hit")
     parser.add_argument("--match-length", type=float, default=0.0, metavar="MM", help="tolerance or radius of --match")
 
@@ -87,12 +87,12 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
     """
     params = resolve(task.parameters, given)
     settings = {**task.fixed, **params}
-    patch_trial.check_options(options, task.multiple)
+    patches.check_options(options, task.multiple)
     if options.match == MatchRule.CENTRE and options.match_length <= 0:
         raise WorkloadError("--match centre needs a radius in mm", hint="as in --match centre --match-length 3")
     threads = prepare(options.threads)
-    seed = patch_trial.seed_of(options)
-    data = patch_trial.read_data(options)
+    seed = patches.seed_of(options)
+    data = patches.read_data(options)
     _check_lesions({"train": data.training, "validation": data.validation})
     if options.test:
         _check_lesions({"test": data.test})
@@ -114,7 +114,7 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             multiple=task.multiple,
         )
 
-    trained = patch_trial.train_on_patches(
+    trained = patches.train_on_patches(
         model,
         data,
         options,
@@ -146,7 +146,7 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
             "matching": matching.describe(),
             "normalisation": NORMALISATION,
             f"{task.objective}_interval": asdict(interval),
-            **patch_trial.record(data, trained, params=params, seed=seed, strategy=strategy),
+            **patches.record(data, trained, params=params, seed=seed, strategy=strategy),
         },
     )
     wait_for_chief(strategy)
@@ -156,7 +156,7 @@ def step(task: DetectionTask, given: Mapping[str, Any]) -> Step:
     """What one step of a training trains, with a set of hyperparameters."""
     settings = {**task.fixed, **resolve(task.parameters, given)}
     loss = {name: settings[name] for name in ("positive_weight", "dice_weight")}
-    trained = patch_trial.step_of(lambda: task.build(settings), lambda _model: detection_loss(**loss), classes=1)
+    trained = patches.step_of(lambda: task.build(settings), lambda _model: detection_loss(**loss), classes=1)
     return Step(run=trained, patch=PATCH, multiple=task.multiple)
 
 
@@ -172,7 +172,7 @@ def _drawing(
     cases: Sequence[Case], options: argparse.Namespace, settings: Mapping[str, Any]
 ) -> Callable[[np.random.Generator], Arrays]:
     sources = [patch_source(case, sigma=settings["target_sigma"]) for case in cases]
-    shape, fraction = patch_trial.patch_shape(options), settings["lesion_fraction"]
+    shape, fraction = patches.patch_shape(options), settings["lesion_fraction"]
 
     def draw(rng: np.random.Generator) -> Arrays:
         drawn = draw_patches(rng, sources, shape=shape, count=options.patches, lesion_fraction=fraction)

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from workloads.data import phantoms
-from workloads.data.phantom_lung import LABELS, LungPhantom, make_case
 from workloads.losses import OVERLAPS
 from workloads.models.segmenter import DENSE, NETWORKS_2D, NETWORKS_3D, NORMALISATIONS, segmenter
 from workloads.parameters import Parameter
-from workloads.segmentation_trial import SegmentationTask
+from workloads.phantoms import datasets
+from workloads.phantoms.lung import LABELS, LungPhantom, make_case
+from workloads.trials.segmentation import SegmentationTask
 
 __all__ = ["add_phantom_arguments", "make_phantoms", "task"]
 
@@ -57,11 +57,11 @@ def task(dimensions: int, *, patch: tuple[int, ...], epochs: int, patches: int) 
 
 def add_phantom_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command line of the phantoms may have."""
-    phantoms.add_arguments(parser, LungPhantom(), train=12, validation=4, test=4)
+    datasets.add_arguments(parser, LungPhantom(), train=12, validation=4, test=4)
 
 
 def make_phantoms(options: argparse.Namespace) -> None:
     """Write a data set of phantoms to ``options.out``; abnormal lungs have one region to six."""
-    phantoms.make_dataset(
+    datasets.make_dataset(
         options, LungPhantom(), make_case, name="lungs", channel="CT", labels=LABELS, further=0.7, most=6
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.data.phantom_shapes import (
+from workloads.phantoms.shapes import (
     Array,
     Branch,
     PhantomCase,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.data.phantom_shapes import (
+from workloads.phantoms.shapes import (
     Array,
     PhantomCase,
     ellipsoid_distance,

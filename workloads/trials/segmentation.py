@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 
 from orchestrator import trial
-from workloads import patch_trial
 from workloads.data.augmentation import augment
 from workloads.data.dataset import Case
 from workloads.data.deformation import deform
 from workloads.data.patches import class_source, draw_patches
 from workloads.errors import WorkloadError
+from workloads.evaluation.segmentation import Segmented, dice_interval, segment, summarise, write_artifacts
 from workloads.losses import deep_supervision, segmentation_loss
 from workloads.parameters import Parameter, resolve
-from workloads.segmentation import Segmented, dice_interval, segment, summarise, write_artifacts
 from workloads.training.devices import is_chief, make_strategy, wait_for_chief
 from workloads.training.fit import Step
 from workloads.training.inference import compiled
 from workloads.training.loop import Arrays
 from workloads.training.setup import import_tensorflow, prepare
+from workloads.trials import patches
 
 __all__ = ["SegmentationTask", "add_arguments", "drawing", "loss_of", "run", "step"]
 
@@ -69,14 +69,14 @@ class SegmentationTask:
 
 def add_arguments(task: SegmentationTask, parser: argparse.ArgumentParser) -> None:
     """Say what the command line of a segmenter's trial may have."""
-    patch_trial.add_arguments(parser, epochs=task.epochs, patches=task.patches, patch=task.patch, window=None)
+    patches.add_arguments(parser, epochs=task.epochs, patches=task.patches, patch=task.patch, window=None)
     parser.add_argument(
         "--tolerance", type=float, default=10.0, metavar="MM", help="of surface Dice (default: %(default)s)"
     )
 
 
 def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str, Any]) -> None:
-    """Train and validate one segmenter and report it; ahead of the walltime as in `workloads.detection_trial.run`.
+    """Train and validate one segmenter and report it; ahead of the walltime as in `workloads.trials.detection.run`.
 
     Raises
     ------
@@ -86,12 +86,12 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     params = resolve(task.parameters, given)
     settings = {**task.fixed, **params}
     side = task.multiple(settings)
-    patch_trial.check_options(options, side)
+    patches.check_options(options, side)
     if options.tolerance < 0:
         raise WorkloadError("--tolerance must not be negative")
     threads = prepare(options.threads)
-    seed = patch_trial.seed_of(options)
-    data = patch_trial.read_data(options)
+    seed = patches.seed_of(options)
+    data = patches.read_data(options)
     labels = _checked_labels(data)
 
     import_tensorflow(threads=threads, seed=seed, mixed=options.mixed)
@@ -103,14 +103,14 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
 
     def examine(chosen: Sequence[Case]) -> list[Segmented]:
         # Windows as large as the patches, unless others are asked for: the normalisation is over one of them.
-        x, y, z = patch_trial.patch_shape(options) if options.window is None else (options.window,) * 3
+        x, y, z = patches.patch_shape(options) if options.window is None else (options.window,) * 3
         window, multiple = (x, y, ALL_SLICES if slices else z), (side, side, 1 if slices else side)
         return segment(network, chosen, labels, window=window, multiple=multiple)
 
     def measures(segmented: Sequence[Segmented]) -> dict[str, float]:
         return summarise(segmented, labels, tolerance=options.tolerance)
 
-    trained = patch_trial.train_on_patches(
+    trained = patches.train_on_patches(
         model,
         data,
         options,
@@ -146,7 +146,7 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
                 for name, number in labels.items()
                 if number
             },
-            **patch_trial.record(data, trained, params=params, seed=seed, strategy=strategy),
+            **patches.record(data, trained, params=params, seed=seed, strategy=strategy),
         },
     )
     wait_for_chief(strategy)
@@ -155,7 +155,7 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
 def step(task: SegmentationTask, given: Mapping[str, Any], *, classes: int) -> Step:
     """What one step of a training trains, with a set of hyperparameters."""
     settings = {**task.fixed, **resolve(task.parameters, given)}
-    trained = patch_trial.step_of(
+    trained = patches.step_of(
         lambda: task.build(settings, classes), lambda model: loss_of(settings, model, classes), classes=classes
     )
     return Step(run=trained, patch=task.patch, multiple=task.multiple(settings))
@@ -167,7 +167,7 @@ def loss_of(settings: Mapping[str, Any], model: Any, classes: int) -> Callable[[
     return deep_supervision(loss, model.output_shape[-1] // classes)
 
 
-def _checked_labels(data: patch_trial.Data) -> Mapping[str, int]:
+def _checked_labels(data: patches.Data) -> Mapping[str, int]:
     """The labels, if they are numbered without a gap and each occurs where it has to be learnt and measured."""
     if sorted(data.labels.values()) != list(range(len(data.labels))) or len(data.labels) < 2:
         raise WorkloadError(
@@ -188,7 +188,7 @@ def drawing(
 ) -> Callable[[np.random.Generator], Arrays]:
     """Patches in which the last label, the rare one, is seen often enough."""
     sources = [class_source(case, classes=classes, sought=classes - 1) for case in cases]
-    shape, fraction = patch_trial.patch_shape(options), settings["rare_fraction"]
+    shape, fraction = patches.patch_shape(options), settings["rare_fraction"]
 
     def draw(rng: np.random.Generator) -> Arrays:
         drawn = draw_patches(rng, sources, shape=shape, count=options.patches, lesion_fraction=fraction)

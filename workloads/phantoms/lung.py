@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workloads.data.phantom_shapes import Array, PhantomCase, place_in_patient, voxel_centres
+from workloads.phantoms.shapes import Array, PhantomCase, place_in_patient, voxel_centres
 
 __all__ = ["LABELS", "LungPhantom", "make_case"]
 
