@@ -57,7 +57,7 @@ def _folds(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed, the same folds (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="a new file (default: folds.json of the data folder)")
     options = parser.parse_args(arguments)
-    patients = read_patients(open_dataset(options.data))
+    patients = read_patients(open_dataset(options.data, channels="all"))
     path = options.out or options.data / "folds.json"
     write_folds(path, make_folds(patients, options.folds, seed=options.seed))
     print(f"{path}: {len(patients)} cases of {len(set(patients.values()))} patients in {options.folds} folds")  # noqa: T201 - this verb's answer

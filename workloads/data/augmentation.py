@@ -15,8 +15,8 @@ def augment(rng: np.random.Generator, images: Batch, targets: Batch, strength: f
 
     Parameters
     ----------
-    images, targets : ndarray, shape (n, x, y, z, 1)
-        Flips apply to both, changes of intensity to the images alone.
+    images, targets : ndarray, shape (n, x, y, z, channels)
+        Flips apply to both, changes of intensity to the images alone, to each channel of an image its own.
     """
     if strength <= 0:
         return images, targets
@@ -25,7 +25,7 @@ def augment(rng: np.random.Generator, images: Batch, targets: Batch, strength: f
         turned = rng.random(len(images)) < 0.5 * strength
         images[turned] = np.flip(images[turned], axis=axis)
         targets[turned] = np.flip(targets[turned], axis=axis)
-    each = (len(images), 1, 1, 1, 1)
+    each = (len(images), 1, 1, 1, images.shape[-1])
     scale = np.exp(rng.normal(0.0, 0.3 * strength, each))
     shift = rng.normal(0.0, 0.3 * strength, each)
     noise = rng.normal(size=images.shape) * rng.uniform(0.0, 0.5 * strength, each)

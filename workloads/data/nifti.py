@@ -30,6 +30,7 @@ class Volume:
     Attributes
     ----------
     array : ndarray, shape (x, y, z)
+        Of a case of several channels (x, y, z, channels); a file is of one.
     affine : ndarray of float, shape (4, 4)
         Voxel index to mm.
     path : Path

@@ -23,7 +23,7 @@ class PatchSource:
 
     Attributes
     ----------
-    image : ndarray of float32, shape (x, y, z)
+    image : ndarray of float32, shape (x, y, z), of several channels (x, y, z, channels)
     target : ndarray of float32, shape (x, y, z, channels)
     lesion_voxels : ndarray of int, shape (n, 3)
         Where lesions are; empty in a normal case.
@@ -70,9 +70,9 @@ def check_patch(cases: Sequence[Case], shape: Shape) -> None:
         If a case is smaller, named with its file.
     """
     for case in cases:
-        if any(side > length for side, length in zip(shape, case.image.array.shape, strict=True)):
+        if any(side > length for side, length in zip(shape, case.image.array.shape[:3], strict=True)):
             raise WorkloadError(
-                f"{case.image.path}: a patch of {shape} voxels is larger than the volume, {case.image.array.shape}",
+                f"{case.image.path}: a patch of {shape} voxels is larger than the volume, {case.image.array.shape[:3]}",
                 hint="choose a smaller --patch, or a finer --spacing",
             )
 
@@ -80,25 +80,27 @@ def check_patch(cases: Sequence[Case], shape: Shape) -> None:
 def draw_patches(
     rng: np.random.Generator, sources: Sequence[PatchSource], *, shape: Shape, count: int, lesion_fraction: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw ``count`` patches, shape (count, x, y, z, 1), and their targets, (count, x, y, z, channels).
+    """Draw ``count`` patches, shape (count, x, y, z, channels), and their targets, (count, x, y, z, classes).
 
     A share of ``lesion_fraction`` of them, on average, contains a voxel of a lesion, somewhere in the
     patch; the others lie anywhere in any case. Every lesion-bearing case is drawn equally often.
     """
     with_lesion = [index for index, source in enumerate(sources) if len(source.lesion_voxels)]
-    images = np.empty((count, *shape, 1), dtype=np.float32)
+    volumes = [source.image if source.image.ndim == 4 else source.image[..., None] for source in sources]
+    images = np.empty((count, *shape, volumes[0].shape[-1]), dtype=np.float32)
     targets = np.empty((count, *shape, sources[0].target.shape[-1]), dtype=np.float32)
     size = np.asarray(shape)
     for row in range(count):
         on_lesion = bool(with_lesion) and rng.random() < lesion_fraction
-        source = sources[int(rng.choice(with_lesion)) if on_lesion else int(rng.integers(len(sources)))]
-        room = np.asarray(source.image.shape) - size
+        chosen = int(rng.choice(with_lesion)) if on_lesion else int(rng.integers(len(sources)))
+        source, volume = sources[chosen], volumes[chosen]
+        room = np.asarray(volume.shape[:3]) - size
         if on_lesion:
             voxel = source.lesion_voxels[int(rng.integers(len(source.lesion_voxels)))]
             corner = np.clip(voxel - rng.integers(0, size), 0, room)
         else:
             corner = rng.integers(0, room + 1)
         cut = tuple(slice(int(start), int(start) + length) for start, length in zip(corner, shape, strict=True))
-        images[row, ..., 0] = source.image[cut]
+        images[row] = volume[cut]
         targets[row] = source.target[cut]
     return images, targets

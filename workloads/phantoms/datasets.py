@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -62,7 +62,7 @@ def write_dataset(
     folder: Path,
     *,
     name: str,
-    channel: str,
+    channel: str | Sequence[str],
     labels: Mapping[str, int],
     sizes: Mapping[str, int],
     normal_fraction: float,
@@ -75,6 +75,8 @@ def write_dataset(
 
     Parameters
     ----------
+    channel : str or sequence of str
+        What the image is of; of several channels their names, along the image's last axis.
     sizes : mapping
         Cases of each split: ``{"train": 64, "validation": 64, "test": 32}``.
     make : callable
@@ -90,6 +92,7 @@ def write_dataset(
     """
     if (folder / "dataset.json").exists():
         raise WorkloadError(f"{folder} already holds a data set", hint="choose another folder, or remove it first")
+    channels = (channel,) if isinstance(channel, str) else tuple(channel)
     split: dict[str, list[str]] = {}
     number = 0
     for order, (part, size) in enumerate(sizes.items()):
@@ -99,14 +102,16 @@ def write_dataset(
         ):
             case = make(np.random.default_rng([seed, 0, number]), lesions)
             case_name = f"{name}_{number:04d}"
-            write_volume(folder / "imagesTr" / f"{case_name}_0000.nii.gz", case.image, case.affine)
+            volumes = case.image.reshape(*case.label.shape, len(channels))
+            for index in range(len(channels)):
+                write_volume(folder / "imagesTr" / f"{case_name}_{index:04d}.nii.gz", volumes[..., index], case.affine)
             write_volume(folder / "labelsTr" / f"{case_name}.nii.gz", case.label, case.affine)
             split[part].append(case_name)
             number += 1
     description = {
         "name": name,
         "description": f"synthetic: made by a program, seed {seed}",
-        "channel_names": {"0": channel},
+        "channel_names": {str(index): each for index, each in enumerate(channels)},
         "labels": dict(labels),
         "numTraining": number,
         "file_ending": ".nii.gz",
@@ -137,7 +142,7 @@ def make_dataset(
     make: Callable[[np.random.Generator, Phantom, int], _Case],
     *,
     name: str,
-    channel: str,
+    channel: str | Sequence[str],
     labels: Mapping[str, int],
     further: float = 0.25,
     most: int = 2,

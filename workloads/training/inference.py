@@ -13,14 +13,14 @@ __all__ = ["compiled", "predict_volume"]
 
 
 def compiled(model: Any) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A Keras model as a function of arrays (1, x, y, z, 1), traced once for every size of volume.
+    """A Keras model as a function of arrays (1, x, y, z, channels), traced once for every size of volume.
 
-    A model of slices, (batch, x, y, 1), is applied to all slices along z at once.
+    A model of slices, (batch, x, y, channels), is applied to all slices along z at once.
     """
     import tensorflow as tf
 
     slices = len(model.input_shape) == 4
-    signature = [tf.TensorSpec((None,) * (3 if slices else 4) + (1,), tf.float32)]
+    signature = [tf.TensorSpec((None,) * (3 if slices else 4) + model.input_shape[-1:], tf.float32)]
 
     def answer(inputs: Any) -> Any:
         return tf.cast(model(inputs, training=False), tf.float32)
@@ -60,8 +60,8 @@ def predict_volume(
     Parameters
     ----------
     network : callable
-        From (1, x, y, z, 1) to (1, x, y, z, channels).
-    array : ndarray, shape (x, y, z)
+        From (1, x, y, z, channels) to (1, x, y, z, classes).
+    array : ndarray, shape (x, y, z), of several channels (x, y, z, channels)
     window : int or tuple of int
         Longest sides that are computed at once; memory is bound by them. Multiples of ``multiple``.
     multiple : int or tuple of int
@@ -69,26 +69,28 @@ def predict_volume(
 
     Returns
     -------
-    ndarray, shape (x, y, z, channels)
+    ndarray, shape (x, y, z, classes)
     """
     multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
     longest = (window,) * 3 if isinstance(window, int) else window
-    padding = [(0, -length % side) for length, side in zip(array.shape, multiples, strict=True)]
-    padded = np.pad(array, padding, mode="edge")
-    size = tuple(min(pair) for pair in zip(longest, padded.shape, strict=True))
-    if size == padded.shape:
-        result = network(padded[None, ..., None])[0]
+    extent = array.shape[:3]
+    padding = [(0, -length % side) for length, side in zip(extent, multiples, strict=True)]
+    padded = np.pad(array if array.ndim == 4 else array[..., None], [*padding, (0, 0)], mode="edge")
+    room = padded.shape[:3]
+    size = tuple(min(pair) for pair in zip(longest, room, strict=True))
+    if size == room:
+        result = network(padded[None])[0]
     else:
-        total: NDArray[np.float32] | None = None  # until it is known how many channels there are
-        weight = np.zeros((*padded.shape, 1), dtype=np.float32)
+        total: NDArray[np.float32] | None = None  # until it is known how many classes there are
+        weight = np.zeros((*room, 1), dtype=np.float32)
         weights = _weights(size)[..., None]
-        for corner in itertools.product(*(_starts(*pair) for pair in zip(padded.shape, size, strict=True))):
+        for corner in itertools.product(*(_starts(*pair) for pair in zip(room, size, strict=True))):
             cut = tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
-            answer = network(padded[cut][None, ..., None])[0]
+            answer = network(padded[cut][None])[0]
             if total is None:
-                total = np.zeros((*padded.shape, answer.shape[-1]), dtype=np.float32)
+                total = np.zeros((*room, answer.shape[-1]), dtype=np.float32)
             total[cut] += weights * answer
             weight[cut] += weights
         assert total is not None
         result = total / weight
-    return np.asarray(result[tuple(slice(0, length) for length in array.shape)], dtype=np.float32)
+    return np.asarray(result[tuple(slice(0, length) for length in extent)], dtype=np.float32)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,11 +42,14 @@ class Data:
     ----------
     labels : mapping
         Name of each label to its number.
+    channels : tuple of str
+        What the images are of, in the order of their channels.
     checksum : str
         Over the files of all these cases.
     """
 
     labels: Mapping[str, int]
+    channels: tuple[str, ...]
     split: Split
     training: list[Case]
     validation: list[Case]
@@ -109,15 +112,15 @@ def seed_of(options: argparse.Namespace) -> int:
     return int(next(value for value in (options.seed, trial.seed(), 0) if value is not None)) % 2**32
 
 
-def read_data(options: argparse.Namespace) -> Data:
-    """Read the cases that the split names, and the test cases if they are asked for.
+def read_data(options: argparse.Namespace, *, channels: Sequence[str] | Literal["one"] = "one") -> Data:
+    """Read the cases that the split names, and the test cases if they are asked for; ``channels`` as in `open_dataset`.
 
     Raises
     ------
     WorkloadError
         If a file, the split, or the patch in a training case cannot be used.
     """
-    dataset = open_dataset(options.data)
+    dataset = open_dataset(options.data, channels=channels)
     run_of_trial = trial.run() if trial.runs() > 1 else None
     split = read_split(options.split or options.data / "splits.json", dataset, fold=options.fold, run=run_of_trial)
     if options.test and not split.test:
@@ -129,6 +132,7 @@ def read_data(options: argparse.Namespace) -> Data:
     check_patch(training, patch_shape(options))
     return Data(
         labels=dataset.labels,
+        channels=dataset.channels,
         split=split,
         training=training,
         validation=[cases[name] for name in split.validation],
@@ -222,7 +226,7 @@ def record(data: Data, trained: Trained, *, params: Mapping[str, Any], seed: int
 
 
 def step_of(
-    build: Callable[[], Any], make_loss: Callable[[Any], Callable[[Any, Any], Any]], *, classes: int
+    build: Callable[[], Any], make_loss: Callable[[Any], Callable[[Any, Any], Any]], *, classes: int, channels: int = 1
 ) -> Callable[[tuple[int, ...], int], float]:
     """A training step on random patches for `workloads.training.fit`: two are done, the second one timed.
 
@@ -230,8 +234,8 @@ def step_of(
     ----------
     make_loss : callable
         The loss for a model that ``build`` made.
-    classes : int
-        Channels of a target.
+    classes, channels : int
+        Channels of a target, and of an image.
     """
 
     def step(patch: tuple[int, ...], batch: int) -> float:
@@ -239,7 +243,7 @@ def step_of(
         model, rng, times = build(), np.random.default_rng(0), []
 
         def epoch_data(_epoch: int) -> Arrays:
-            images = rng.normal(size=(batch, *patch, 1)).astype(np.float32)
+            images = rng.normal(size=(batch, *patch, channels)).astype(np.float32)
             targets = np.zeros((batch, *patch, classes), dtype=np.float32)
             targets[..., 0] = 1.0
             return images, targets
