@@ -83,6 +83,9 @@ def best(
         if trial.number in on_test and (said := tested(on_test[trial.number], metrics)):
             typer.echo(f"  on the test cases: {said}")
         typer.echo(f"  {trial.directory}")
+        for directory in trial.directories:
+            if (picture := Path(directory, "artifacts", "overview.png")).is_file():
+                typer.echo(f"  {picture}")
 
 
 def _write_facts(record: StudyRecord, trial: TrialRecord, place: Path) -> None:

@@ -18,6 +18,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file; report.html in the study's folder.")
     ] = None,
+    no_picture: Annotated[
+        bool, typer.Option("--no-picture", help="Without the best trial's overview.png, which may show a patient.")
+    ] = False,
 ) -> None:
     """Write a self-contained HTML report and print its path."""
     from orchestrator.reports.html import write_report
@@ -26,5 +29,5 @@ def report(
 
     folder = find_folder(study, root)
     path = out or folder / "report.html"
-    write_report(read_study(folder), path, evaluation=read_evaluation(folder))
+    write_report(read_study(folder), path, evaluation=read_evaluation(folder), picture=not no_picture)
     typer.echo(str(path))

@@ -21,6 +21,7 @@ from orchestrator.reports.axes import label
 from orchestrator.reports.curves import gpu_hours, job_hours, utilisation
 from orchestrator.reports.importance import FEWEST, importances
 from orchestrator.reports.pareto import MOST_OBJECTIVES, pareto_figure
+from orchestrator.reports.picture import best_picture
 from orchestrator.reports.privacy import provenance_rows, without_paths
 from orchestrator.store import atomic
 
@@ -63,6 +64,7 @@ def write_report(
     *,
     comparison: ComparisonResult | None = None,
     evaluation: EvaluationRecord | None = None,
+    picture: bool = True,
 ) -> Path:
     """Write the study's report, whole or not at all, readable by its owner only.
 
@@ -72,6 +74,8 @@ def write_report(
         Adds the comparison that the study is an arm of.
     evaluation : EvaluationRecord, optional
         Adds what its best trials came to on the test cases.
+    picture : bool
+        Whether the ``overview.png`` of the best trial is shown, where it left one.
 
     Returns
     -------
@@ -84,14 +88,18 @@ def write_report(
         If matplotlib is not installed, or the path cannot be written.
     """
     path = Path(path).absolute()
-    text = render_report(record, comparison=comparison, evaluation=evaluation)
+    text = render_report(record, comparison=comparison, evaluation=evaluation, picture=picture)
     atomic.make_directory(path.parent)
     atomic.write_bytes(path, text.encode())
     return path
 
 
 def render_report(
-    record: StudyRecord, *, comparison: ComparisonResult | None = None, evaluation: EvaluationRecord | None = None
+    record: StudyRecord,
+    *,
+    comparison: ComparisonResult | None = None,
+    evaluation: EvaluationRecord | None = None,
+    picture: bool = True,
 ) -> str:
     """Make the report's HTML.
 
@@ -129,6 +137,7 @@ def render_report(
         facts=_facts(record),
         best=[(name, label(value)) for trial in record.best() for name, value in trial.params.items()],
         best_number=next((trial.number for trial in record.best()), None),
+        picture=best_picture(record) if picture else None,
         svg={name: Markup(svg or "") for name, svg in svgs.items()},  # noqa: S704  matplotlib escapes a figure's texts
         plots=specs,
         plotly=Markup(_script()) if specs else "",  # noqa: S704  plotly's own source, which holds no study's words

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from browser import dump_dom
 from study_records import from_values, study, training_like, trial
+from test_picture import left, png
 
 from orchestrator.reports import interactive
 from orchestrator.reports.html import render_report
@@ -50,6 +51,7 @@ addEventListener("load", () => setTimeout(() => {
   seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
   seen.plots = Object.fromEntries([...document.querySelectorAll("[data-plot]")].map((place) =>
     [place.dataset.plot, { shown: !place.hidden, drawn: place.querySelectorAll("svg").length > 0, plain: !place.previousElementSibling.hidden }]));
+  seen.images = [...document.images].map((image) => [image.naturalWidth, image.naturalHeight]);
   seen.title = document.title;
   seen.ink = getComputedStyle(document.body).color;
   seen.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
@@ -110,6 +112,13 @@ def test_the_page_is_dark_where_the_reader_wants_it_dark(tmp_path: Path) -> None
     light = look(from_values([0.5]), tmp_path)["ink"]
     dark = look(from_values([0.5]), tmp_path, "--blink-settings=preferredColorScheme=0")["ink"]
     assert (light, dark) == ("rgb(20, 24, 31)", "rgb(232, 235, 239)")
+
+
+def test_the_picture_of_the_best_trial_is_drawn(tmp_path: Path) -> None:
+    record = study([trial(0, 0.5, directory=left(tmp_path / "attempt", png()))])
+    seen = look(record, tmp_path)
+    assert seen["images"] == [[1, 1]]
+    assert seen["errors"] == seen["violations"] == seen["requests"] == []
 
 
 def test_a_script_in_a_name_does_not_run(tmp_path: Path) -> None:
