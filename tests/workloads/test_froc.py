@@ -9,6 +9,7 @@ from reference_masks import detections
 
 from workloads.metrics.froc import (
     CaseDetections,
+    fps_at,
     froc,
     partial_area,
     partial_area_interval,
@@ -46,6 +47,15 @@ def test_the_points_of_the_curve_are_those_worked_out_by_hand() -> None:
     assert curve.fps_per_case.tolist() == [0.0, 0.0, 0.5, 0.5]
     assert curve.sensitivity.tolist() == [0.0, 0.5, 0.5, 1.0]
     assert curve.thresholds.tolist() == [np.inf, 0.9, 0.8, 0.7]
+
+
+def test_what_a_sensitivity_costs_is_where_the_curve_first_reaches_it() -> None:
+    curve = froc([case((0.9, 1), (0.8, 0), lesions=1), case((0.7, 1), lesions=1)])
+    assert [fps_at(curve, sensitivity) for sensitivity in (0.0, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.5, 0.5]
+    # A tie of a hit and a false positive is a slanted step, along which the curve is linear.
+    tied = froc([case((0.9, 1), (0.9, 0), lesions=1)])
+    assert fps_at(tied, 0.5) == pytest.approx(0.5)
+    assert fps_at(froc([case((0.9, 1), lesions=3)]), 0.5) == np.inf
 
 
 def test_normal_cases_dilute_false_positives() -> None:

@@ -35,6 +35,7 @@ def test_a_trained_detector_beats_one_that_points_anywhere(trained: tuple[Path, 
         "test_pauc",
         "sensitivity_8fp",
         "sensitivity_1fp",
+        "fps_at_half",
         "false_volume_normal",
         "train_seconds",
     }

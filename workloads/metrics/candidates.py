@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Candidate", "find_candidates"]
+__all__ = ["MOST", "Candidate", "find_candidates"]
+
+MOST = 40  # candidates of one case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,7 @@ def find_candidates(
     *,
     smoothing: float = 0.0,
     distance: float = 2.0,
-    limit: int = 40,
+    limit: int = MOST,
 ) -> list[Candidate]:
     """The highest local maxima of ``scores``, best first.
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from workloads.metrics.bootstrap import Interval, bootstrap
 
-__all__ = ["CaseDetections", "Froc", "froc", "partial_area", "partial_area_interval", "sensitivity_at"]
+__all__ = ["CaseDetections", "Froc", "fps_at", "froc", "partial_area", "partial_area_interval", "sensitivity_at"]
 
 NORMALISATION = "area over [0, k] false positives per case divided by k, linear, extended flat"
 
@@ -142,6 +142,15 @@ def sensitivity_at(curve: Froc, fps_per_case: float) -> float:
         return float(y[-1])
     share = (fps_per_case - x[after - 1]) / (x[after] - x[after - 1])
     return float(y[after - 1] + share * (y[after] - y[after - 1]))
+
+
+def fps_at(curve: Froc, sensitivity: float) -> float:
+    """False positives per case at which the curve first reaches ``sensitivity``, linear between points; infinite if never."""
+    x, y = curve.fps_per_case, curve.sensitivity
+    reached = int(np.searchsorted(y, sensitivity, side="left"))
+    if reached == y.size:
+        return float("inf")
+    return float(np.interp(sensitivity, y[max(reached - 1, 0) : reached + 1], x[max(reached - 1, 0) : reached + 1]))
 
 
 def partial_area(curve: Froc, limit: float) -> float:

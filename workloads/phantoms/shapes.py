@@ -14,6 +14,7 @@ __all__ = [
     "Array",
     "Branch",
     "PhantomCase",
+    "bias_field",
     "ellipsoid_distance",
     "filled",
     "place_in_patient",
@@ -35,7 +36,7 @@ class PhantomCase:
 
     Attributes
     ----------
-    image : ndarray of int16, shape (x, y, z)
+    image : ndarray of int16, shape (x, y, z), of several channels (x, y, z, channels)
     label : ndarray of uint8, shape (x, y, z)
         1 in lesions.
     affine : ndarray of float, shape (4, 4)
@@ -138,7 +139,7 @@ def filled(distance: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(np.clip(distance / WALL, -30.0, 30.0))))
 
 
-def _bias_field(rng: np.random.Generator, grid: Array, extent: Array) -> Array:
+def bias_field(rng: np.random.Generator, grid: Array, extent: Array) -> Array:
     """Coil sensitivity: a smooth factor about 1."""
     place = grid / extent - 0.5
     return np.asarray(np.exp(place @ rng.normal(0.0, 0.25, 3) + rng.normal(0.0, 0.25) * np.sum(place**2, axis=1)))
@@ -176,7 +177,7 @@ def scan(
         Standard deviation in each of the two channels of which the magnitude is taken.
     """
     grid = voxel_centres(shape, spacing)
-    clean = _bias_field(rng, grid, np.asarray(spacing) * np.asarray(shape)) * signal
+    clean = bias_field(rng, grid, np.asarray(spacing) * np.asarray(shape)) * signal
     noisy = np.hypot(clean + rng.normal(0.0, noise, len(grid)), rng.normal(0.0, noise, len(grid)))
     gain = float(rng.uniform(250.0, 450.0))
     return PhantomCase(

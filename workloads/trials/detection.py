@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from workloads.data.augmentation import augment
 from workloads.data.dataset import Case
 from workloads.data.patches import draw_patches, patch_source
 from workloads.errors import WorkloadError
-from workloads.evaluation.detection import Detected, detect, summarise, write_artifacts
+from workloads.evaluation.detection import Detected, detect, draw_overview, summarise, write_artifacts
 from workloads.losses import detection_loss
 from workloads.metrics.froc import NORMALISATION, partial_area_interval
 from workloads.metrics.matching import Matching, MatchRule
@@ -50,13 +50,15 @@ class DetectionTask:
         ``weight_decay``, ``lesion_fraction``, ``positive_weight``, ``dice_weight``, ``target_sigma``,
         ``smoothing`` and ``augmentation``, and what ``build`` wants to know.
     build : callable
-        The network of a set of hyperparameters: from (batch, x, y, z, 1) to logits of the same shape.
+        The network of a set of hyperparameters: from (batch, x, y, z, channels) to logits (batch, x, y, z, 1).
     multiple : int
         Of which the sides of volumes and patches have to be multiples.
     objective : str
         The name of the objective, ``pauc`` or ``pauc_10``, which is reported on the way.
     limit : float
         False positives per case up to which the objective's area goes.
+    channels : tuple of str or "one"
+        As in `workloads.data.dataset.open_dataset`.
     """
 
     parameters: tuple[Parameter, ...]
@@ -65,6 +67,7 @@ class DetectionTask:
     objective: str
     limit: float
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] | Literal["one"] = "one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +95,7 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
         raise WorkloadError("--match centre needs a radius in mm", hint="as in --match centre --match-length 3")
     threads = prepare(options.threads)
     seed = patches.seed_of(options)
-    data = patches.read_data(options)
+    data = patches.read_data(options, channels=task.channels)
     _check_lesions({"train": data.training, "validation": data.validation})
     if options.test:
         _check_lesions({"test": data.test})
@@ -134,6 +137,8 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
     trial.report(len(trained.losses), metrics[task.objective])
     out = options.out or Path(trial.artifacts_dir())
     write_artifacts(out, detected, predictions=not options.no_predictions)
+    lesion = next((name for name, number in data.labels.items() if number), "lesion")
+    draw_overview(out, detected, data.channels, lesion)
     if options.test:
         tested = examine(data.test)
         metrics.update({f"test_{name}": value for name, value in summarise(tested).items()})
@@ -156,7 +161,12 @@ def step(task: DetectionTask, given: Mapping[str, Any]) -> Step:
     """What one step of a training trains, with a set of hyperparameters."""
     settings = {**task.fixed, **resolve(task.parameters, given)}
     loss = {name: settings[name] for name in ("positive_weight", "dice_weight")}
-    trained = patches.step_of(lambda: task.build(settings), lambda _model: detection_loss(**loss), classes=1)
+    trained = patches.step_of(
+        lambda: task.build(settings),
+        lambda _model: detection_loss(**loss),
+        classes=1,
+        channels=1 if task.channels == "one" else len(task.channels),
+    )
     return Step(run=trained, patch=PATCH, multiple=task.multiple)
 
 
