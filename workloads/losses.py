@@ -10,9 +10,17 @@ from typing import Any
 
 from workloads.training.devices import total
 
-__all__ = ["OVERLAPS", "deep_supervision", "detection_loss", "segmentation_loss"]
+__all__ = [
+    "OVERLAPS",
+    "RECONSTRUCTIONS",
+    "deep_supervision",
+    "detection_loss",
+    "reconstruction_loss",
+    "segmentation_loss",
+]
 
 OVERLAPS = ("dice", "generalized")
+RECONSTRUCTIONS = ("squared", "absolute")
 
 
 def detection_loss(*, positive_weight: float, dice_weight: float) -> Callable[[Any, Any], Any]:
@@ -88,6 +96,19 @@ def segmentation_loss(*, overlap: str = "dice", entropy_share: float = 0.5) -> C
             weights = 1.0 / tf.maximum(tf.where(volumes > 0.0, volumes, rarest), 1.0) ** 2
             missed = 1.0 - 2.0 * tf.reduce_sum(weights * shared) / tf.reduce_sum(weights * (predicted + volumes))
         return entropy_share * entropy + (1.0 - entropy_share) * missed
+
+    return loss
+
+
+def reconstruction_loss(kind: str) -> Callable[[Any, Any], Any]:
+    """Mean ``squared`` or ``absolute`` difference of targets and outputs over the whole batch."""
+    import tensorflow as tf
+
+    measure = {"squared": tf.square, "absolute": tf.abs}[kind]
+
+    def loss(targets: Any, outputs: Any) -> Any:
+        differences = tf.reduce_sum(measure(targets - outputs))
+        return total(differences) / total(tf.cast(tf.size(targets), targets.dtype))
 
     return loss
 

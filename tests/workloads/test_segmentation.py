@@ -19,7 +19,7 @@ from workloads.__main__ import main
 from workloads.data.dataset import Case, load_case, open_dataset
 from workloads.data.nifti import Volume, write_volume
 from workloads.data.splits import read_split
-from workloads.evaluation.segmentation import dice_interval, segment, summarise, write_artifacts
+from workloads.evaluation.segmentation import dice_interval, draw, segment, summarise, write_artifacts
 from workloads.metrics.overlap import dice
 from workloads.models.segmenter import DENSE, NETWORKS_2D, NETWORKS_3D, segmenter
 from workloads.phantoms.lung import LungPhantom, make_case
@@ -63,6 +63,7 @@ def test_each_region_is_measured_over_the_cases_that_have_it() -> None:
     assert metrics["dice_abnormal"] == pytest.approx(2 * 2 / 6)
     assert metrics["dice"] == pytest.approx((metrics["dice_normal"] + metrics["dice_abnormal"]) / 2)
     assert metrics["false_volume_abnormal"] == pytest.approx(3 * 5.0 / 1000)  # ml, of the case without
+    assert metrics["outside_abnormal"] == pytest.approx(3 * 5.0 / 1000 / 2)  # of both cases
     assert metrics["surface_dice_abnormal"] == pytest.approx(5 / 6)  # all but the truth's voxel 2 mm away
     assert "false_volume_normal" not in metrics
 
@@ -108,6 +109,28 @@ def test_the_table_of_cases_leaves_out_what_does_not_exist(tmp_path: Path) -> No
     assert [(row["case"], row["label"]) for row in rows][1::2] == [("a", "abnormal"), ("b", "abnormal")]
     assert (rows[1]["dice"], rows[1]["hd95_mm"], rows[1]["volume_ml"]) == ("", "", "0")
     assert (rows[3]["dice"], rows[3]["hd95_mm"], float(rows[3]["volume_ml"])) == ("0", "inf", 0.01)
+
+
+def test_the_picture_shows_the_worst_the_median_and_the_best_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = []
+    monkeypatch.setattr(
+        "workloads.evaluation.segmentation.write_overview", lambda path, shown, title: rows.extend([path, *shown])
+    )
+    truth = lung(abnormal=4)
+    draw(tmp_path, [found(truth, lung(abnormal=n), str(n)) for n in (3, 0, 2, 4, 1)], LABELS)
+    assert rows[0] == tmp_path / "overview.png"
+    assert [[row[0].title, row[2].title[:16]] for row in rows[1:]] == [
+        ["0", "prediction, Dice"],
+        ["2", "prediction, Dice"],
+        ["4", "prediction, Dice"],
+    ]
+    assert [sorted(np.unique(panel.labels)) for panel in rows[3][1:]] == [[0, 1, 2], [0, 1, 2]]
+    rows.clear()
+    empty = np.zeros_like(truth)
+    draw(tmp_path, [found(empty, truth, "false"), found(truth, truth, "true")], LABELS)
+    assert [row[0].title for row in rows[1:]] == ["false", "true"]
 
 
 @pytest.mark.tensorflow
@@ -186,6 +209,7 @@ def test_a_result_of_segmentation_says_what_it_stands_on(trained: dict[str, tupl
     assert info["params"]["network"] == "multiscale"
     assert info["peak_memory_mib"] < 1500
     assert "test_dice" in result["metrics"]
+    assert (out / "artifacts" / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / "progress.jsonl").read_text())["value"] == result["metrics"]["dice"]
     with zipfile.ZipFile(out / "artifacts" / "model.keras") as model:
         assert model.testzip() is None

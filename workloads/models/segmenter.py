@@ -24,6 +24,7 @@ def segmenter(
     *,
     dimensions: int,
     classes: int,
+    channels: int = 1,
     filters: int = 8,
     depth: int = 2,
     dilations: int = 2,
@@ -51,7 +52,7 @@ def segmenter(
     Returns
     -------
     keras.Model
-        From (batch, x, y[, z], 1) to logits: ``classes`` channels, of ``multiscale`` as many for each of its
+        From (batch, x, y[, z], channels) to logits: ``classes`` channels, of ``multiscale`` as many for each of its
         ``depth + 1`` answers, the finest first, all of the input's size.
     """
     from tensorflow import keras
@@ -71,7 +72,7 @@ def segmenter(
     def joined(parts: list[Any]) -> Any:
         return layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
-    inputs = keras.Input((None,) * dimensions + (1,))
+    inputs = keras.Input((None,) * dimensions + (channels,))
     # Normalised features of a patch do not tell all lung from all muscle: the answer sees intensities themselves too.
     plain = convolution(filters, 3, padding="same", activation="relu")(inputs)
     image, levels = inputs, []

@@ -8,6 +8,7 @@ lengths mm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,22 @@ from scipy import ndimage
 
 from workloads.phantoms.shapes import Array, PhantomCase, place_in_patient, voxel_centres
 
-__all__ = ["LABELS", "LungPhantom", "make_case"]
+__all__ = [
+    "AIR",
+    "BONE",
+    "LABELS",
+    "LUNG",
+    "SOFT",
+    "LungPhantom",
+    "abnormal",
+    "ellipsoid",
+    "lungs",
+    "make_case",
+    "texture",
+]
 
 LABELS = {"background": 0, "normal": 1, "abnormal": 2}
+Regions = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # ground glass, consolidation
 AIR, LUNG, SOFT, BONE = -1000.0, -850.0, 40.0, 400.0
 
 
@@ -44,45 +58,51 @@ class LungPhantom:
     confounders: float = 0.5
 
 
-def _texture(rng: np.random.Generator, shape: tuple[int, int, int], voxels: float) -> Array:
+def texture(rng: np.random.Generator, shape: tuple[int, int, int], voxels: float) -> Array:
     """A smooth random field of mean 0 and deviation 1 that changes over so many voxels in a plane."""
     field = ndimage.gaussian_filter(rng.normal(size=shape), (voxels, voxels, voxels / 1.7), mode="nearest")
     return np.asarray((field - field.mean()) / field.std()).reshape(-1)
 
 
-def _ellipsoid(grid: Array, centre: Array, radii: Array) -> Array:
+def ellipsoid(grid: Array, centre: Array, radii: Array) -> Array:
     """Below 1 inside, in the ellipsoid's own measure."""
     return np.asarray(np.linalg.norm((grid - centre) / radii, axis=1))
 
 
-def _lungs(rng: np.random.Generator, grid: Array, extent: Array) -> tuple[Array, Array]:
-    """Measures of the torso and of the nearer lung, each below 1 inside."""
+def lungs(rng: np.random.Generator, grid: Array, extent: Array) -> tuple[Array, Array]:
+    """Measures of the torso and of the nearer lung, each below 1 inside.
+
+    The lungs stand in the block from 0 to ``extent``; a grid may reach beyond it.
+    """
     middle = extent * np.array([0.5, 0.5, 0.5]) + rng.normal(0.0, 4.0, 3)
     size = rng.uniform(0.92, 1.05)
-    torso = _ellipsoid(grid, middle, np.array([0.46, 0.42, 2.0]) * extent * size)
-    lungs = []
+    torso = ellipsoid(grid, middle, np.array([0.46, 0.42, 2.0]) * extent * size)
+    both = []
     for side in (-1.0, 1.0):
         centre = middle + extent * np.array([side * rng.uniform(0.19, 0.22), rng.uniform(-0.02, 0.02), 0.0])
         radii = extent * np.array([rng.uniform(0.14, 0.17), rng.uniform(0.27, 0.33), rng.uniform(0.42, 0.55)]) * size
         # Narrower towards the top, and hollowed from below by the diaphragm.
         height = (grid[:, 2] - centre[2]) / extent[2]
-        lung = _ellipsoid(grid, centre, radii) * (1.0 + 0.35 * np.maximum(height, 0.0))
-        dome = _ellipsoid(grid, centre - np.array([0.0, 0.0, 0.62 * extent[2]]), extent * np.array([0.2, 0.3, 0.25]))
-        lungs.append(np.maximum(lung, 2.0 - dome))
-    heart = _ellipsoid(grid, middle + extent * np.array([0.06, -0.08, -0.1]), extent * np.array([0.13, 0.15, 0.2]))
-    return torso, np.maximum(np.minimum(*lungs), 2.0 - heart)
+        lung = ellipsoid(grid, centre, radii) * (1.0 + 0.35 * np.maximum(height, 0.0))
+        dome = ellipsoid(grid, centre - np.array([0.0, 0.0, 0.62 * extent[2]]), extent * np.array([0.2, 0.3, 0.25]))
+        both.append(np.maximum(lung, 2.0 - dome))
+    heart = ellipsoid(grid, middle + extent * np.array([0.06, -0.08, -0.1]), extent * np.array([0.13, 0.15, 0.2]))
+    return torso, np.maximum(np.minimum(*both), 2.0 - heart)
 
 
-def _abnormal(
-    rng: np.random.Generator, grid: Array, lung: Array, regions: int, shape: tuple[int, int, int]
+def abnormal(
+    rng: np.random.Generator, grid: Array, lung: Array, regions: int, shape: tuple[int, int, int], *, size: float = 1.0
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Ground glass and consolidation: blobs with ragged borders, mostly near the lung's wall."""
+    """Ground glass and consolidation: blobs with ragged borders, mostly near the lung's wall.
+
+    ``size`` is that of the patient, against an adult.
+    """
     glass, dense = np.zeros(len(grid), dtype=bool), np.zeros(len(grid), dtype=bool)
     outer = np.flatnonzero((lung < 0.97) & (lung > 0.6))
     for _ in range(regions):
         centre = grid[int(rng.choice(outer))]
-        radii = rng.uniform(24.0, 60.0) * rng.uniform(0.8, 1.25, 3)
-        blob = _ellipsoid(grid, centre, radii) + 0.18 * _texture(rng, shape, 1.5)
+        radii = size * rng.uniform(24.0, 60.0) * rng.uniform(0.8, 1.25, 3)
+        blob = ellipsoid(grid, centre, radii) + 0.18 * texture(rng, shape, 1.5)
         inside = (blob < 1.0) & (lung < 1.0)
         if rng.random() < 0.65:
             glass |= inside
@@ -92,7 +112,9 @@ def _abnormal(
     return glass & ~dense, dense
 
 
-def make_case(rng: np.random.Generator, phantom: LungPhantom, lesions: int) -> PhantomCase:
+def make_case(
+    rng: np.random.Generator, phantom: LungPhantom, lesions: int, *, regions: Callable[..., Regions] = abnormal
+) -> PhantomCase:
     """Make one case with ``lesions`` abnormal regions, which may grow together (0: normal lungs), all of it from ``rng``.
 
     Raises
@@ -105,21 +127,21 @@ def make_case(rng: np.random.Generator, phantom: LungPhantom, lesions: int) -> P
         raise ValueError(f"no room for lungs in a block of {shape} voxels")
     grid = voxel_centres(shape, phantom.spacing)
     extent = np.asarray(phantom.spacing) * np.asarray(shape)
-    torso, lung = _lungs(rng, grid, extent)
-    glass, dense = _abnormal(rng, grid, lung, lesions, shape)
+    torso, lung = lungs(rng, grid, extent)
+    glass, dense = regions(rng, grid, lung, lesions, shape)
     inside = lung < 1.0
     # Vessels are many and thin: the crests of a fine texture, fewer towards the wall.
-    vessels = inside & (_texture(rng, shape, 0.9) > 1.6 + np.clip(lung, 0.0, 1.0))
-    values = np.where(torso < 1.0, SOFT + 15.0 * _texture(rng, shape, 1.2), AIR)
+    vessels = inside & (texture(rng, shape, 0.9) > 1.6 + np.clip(lung, 0.0, 1.0))
+    values = np.where(torso < 1.0, SOFT + 15.0 * texture(rng, shape, 1.2), AIR)
     ribs = (np.abs(torso - 0.93) < 0.035) & (np.sin(grid[:, 2] * 2.0 * np.pi / 36.0 + grid[:, 1] / 60.0) > 0.3)
     values = np.where(ribs, BONE, values)
-    values = np.where(inside, LUNG + 25.0 * _texture(rng, shape, 2.5), values)
+    values = np.where(inside, LUNG + 25.0 * texture(rng, shape, 2.5), values)
     for _ in range(int(rng.poisson(phantom.confounders))):
         back = np.clip((grid[:, 1] / extent[1] - rng.uniform(0.68, 0.75)) / 0.15, 0.0, 1.0)
         values = np.where(inside, values + rng.uniform(60.0, 160.0) * back, values)
-    values = np.where(glass, rng.uniform(-650.0, -450.0) + 50.0 * _texture(rng, shape, 1.0), values)
+    values = np.where(glass, rng.uniform(-650.0, -450.0) + 50.0 * texture(rng, shape, 1.0), values)
     values = np.where(vessels, np.maximum(values, rng.uniform(-300.0, -100.0)), values)
-    values = np.where(dense, rng.uniform(-100.0, 30.0) + 30.0 * _texture(rng, shape, 1.0), values)
+    values = np.where(dense, rng.uniform(-100.0, 30.0) + 30.0 * texture(rng, shape, 1.0), values)
     seen = ndimage.gaussian_filter(values.reshape(shape), 0.5, mode="nearest") + rng.normal(0.0, phantom.noise, shape)
     label = np.where(glass | dense, LABELS["abnormal"], np.where(inside, LABELS["normal"], 0))
     return PhantomCase(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from orchestrator import trial
 
-__all__ = ["Checkpoints", "State", "plain", "random_state", "set_random_state"]
+__all__ = ["Checkpoints", "State", "numpy_states", "plain", "random_state", "set_random_state"]
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
@@ -118,6 +118,15 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     numpy = state["numpy"]
     inner = {**numpy["state"], "key": np.asarray(numpy["state"]["key"], np.uint32)}
     np.random.set_state({**numpy, "state": inner})  # noqa: NPY002 - as above
+
+
+def numpy_states(generators: Mapping[str, Any]) -> dict[str, Any]:
+    """State of the global generators and of those of NumPy among ``generators``, as JSON."""
+    own = {name: each for name, each in generators.items() if isinstance(each, np.random.Generator)}
+    return {
+        "random": random_state(),
+        "generators": {name: plain(each.bit_generator.state) for name, each in own.items()},
+    }
 
 
 def plain(value: Any) -> Any:

@@ -7,17 +7,15 @@ uneven (three devices) or empty.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
 
 from workloads.training.nodes import tensorflow_config
 
-__all__ = ["agreed", "is_chief", "make_strategy", "share", "shared", "total", "wait_for_chief"]
-
-Array: TypeAlias = NDArray[np.float32]
+__all__ = ["Sums", "agreed", "is_chief", "make_strategy", "of_batch", "share", "shared", "total", "wait_for_chief"]
 
 
 def make_strategy() -> Any:
@@ -55,32 +53,74 @@ def share(count: int, index: int, among: int) -> slice:
     return slice(start, start + least + (index < more))
 
 
-def shared(strategy: Any, inputs: Array, targets: Array) -> tuple[Any, Any]:
-    """Hand each device its share of a batch; the first axis of both arrays is the samples'.
+def shared(strategy: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Hand each device its share of a batch; the first axis of both tensors is the samples'.
 
     A device for which nothing is left gets no targets, and the first sample to compute on: convolutions do not take
     an empty batch. Of what a network makes of its inputs, the first ``len(targets)`` count.
     """
-    import tensorflow as tf
-
     among = strategy.num_replicas_in_sync
     if among == 1:
-        return tf.constant(inputs), tf.constant(targets)
+        return inputs, targets
 
-    def part(array: Array, context: Any) -> Array:
-        return array[share(len(array), context.replica_id_in_sync_group, among)]
+    def part(tensor: Any, context: Any) -> Any:
+        return tensor[share(len(tensor), context.replica_id_in_sync_group, among)]
 
     def of_inputs(context: Any) -> Any:
         mine = part(inputs, context)
-        return tf.constant(mine if len(mine) else inputs[:1])
+        return mine if len(mine) else inputs[:1]
 
     values = strategy.experimental_distribute_values_from_function
-    return values(of_inputs), values(lambda context: tf.constant(part(targets, context)))
+    return values(of_inputs), values(lambda context: part(targets, context))
+
+
+class Sums:
+    """The sums of a loss over a batch that is computed in parts.
+
+    Parameters
+    ----------
+    known : sequence of tensor, optional
+        What they come to, in the order in which the loss asks for them; unless it is given, they are to be found.
+
+    Attributes
+    ----------
+    found : list of tensor
+        What the part at hand adds to each.
+    """
+
+    def __init__(self, known: Sequence[Any] | None = None) -> None:
+        self._known = known
+        self.found: list[Any] = []
+
+    def total(self, value: Any) -> Any:
+        """The sum over the batch where it is known; its slope is that of the part at hand."""
+        import tensorflow as tf
+
+        self.found.append(value)
+        if self._known is None:
+            return value
+        return self._known[len(self.found) - 1] + (value - tf.stop_gradient(value))
+
+
+_sums: ContextVar[Sums | None] = ContextVar("sums", default=None)
+
+
+@contextlib.contextmanager
+def of_batch(sums: Sums) -> Iterator[Sums]:
+    """Have `total` take its answers from ``sums``."""
+    token = _sums.set(sums)
+    try:
+        yield sums
+    finally:
+        _sums.reset(token)
 
 
 def total(value: Any) -> Any:
-    """Sum of ``value`` over all devices; differentiable, and just ``value`` on one."""
+    """Sum of ``value`` over the whole batch, so over all devices and parts; differentiable, and just ``value`` on one."""
     import tensorflow as tf
+
+    if (sums := _sums.get()) is not None:
+        return sums.total(value)
 
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:

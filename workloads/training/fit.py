@@ -7,6 +7,7 @@ over the limit, is ended and says that its size does not fit.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from workloads.errors import WorkloadError
+from workloads.training.step import add_memory_arguments, check_memory_options
 
 __all__ = ["Patch", "Probe", "Step", "Tried", "add_arguments", "available_memory", "largest", "probe", "run", "table"]
 
@@ -50,15 +52,16 @@ class Step:
     Attributes
     ----------
     run : callable
-        Trains one step of a patch and a batch size, and another; returns the seconds of the second. It is
-        the first in its process to load TensorFlow.
+        Trains one step of a patch and a batch size, and another; returns the seconds of the second. Takes
+        ``accumulate`` and ``recompute`` too, as `workloads.training.loop.train` does. It is the first in its
+        process to load TensorFlow.
     patch : tuple of int
         The task's default.
     multiple : int
         Of which the sides of a patch have to be multiples.
     """
 
-    run: Callable[[Patch, int], float]
+    run: Callable[..., float]
     patch: Patch
     multiple: int
 
@@ -187,6 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser, step: Step) -> None:
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="the largest of interest (default: 64)")
     parser.add_argument("--memory", type=float, metavar="MIB", help="not more than this (default: 0.9 of what is free)")
     parser.add_argument("--seconds", type=float, default=120.0, help="for one size, then it is too slow (default: 120)")
+    add_memory_arguments(parser)
 
 
 def run(options: argparse.Namespace, step: Step) -> None:
@@ -203,6 +207,8 @@ def run(options: argparse.Namespace, step: Step) -> None:
     memory = 0.9 * available_memory() if options.memory is None else options.memory
     if min(memory, options.seconds, options.batch) <= 0:
         raise WorkloadError("--memory, --seconds and --batch must be positive")
+    check_memory_options(options)
     print(f"within {memory:.0f} MiB and {options.seconds:g} s:", flush=True)  # noqa: T201 - the answer to --fit
-    attempt = probe(step.run, memory=memory, seconds=options.seconds)
+    run_step = functools.partial(step.run, accumulate=options.accumulate, recompute=options.recompute)
+    attempt = probe(run_step, memory=memory, seconds=options.seconds)
     print(table(largest(attempt, patch, multiple=step.multiple, most=options.batch)))  # noqa: T201 - as above

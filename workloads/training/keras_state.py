@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator import trial
 from workloads.errors import WorkloadError
-from workloads.training.checkpoint import Checkpoints, State, plain, random_state, set_random_state
+from workloads.training.checkpoint import Checkpoints, State, numpy_states, set_random_state
 
 if TYPE_CHECKING:
     from keras.callbacks import Callback
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["capture", "checkpoint_callback", "restore"]
 
 
-def capture(model: Any, optimizer: Any, *, step: int, generators: Mapping[str, Any], facts: Mapping[str, Any]) -> State:
+def capture(
+    model: Any,
+    optimizer: Any,
+    *,
+    step: int,
+    generators: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    random: Mapping[str, Any] | None = None,
+) -> State:
     """Take the state of a training after ``step`` epochs.
 
     Parameters
@@ -33,17 +41,17 @@ def capture(model: Any, optimizer: Any, *, step: int, generators: Mapping[str, A
         `keras.random.SeedGenerator`.
     facts : mapping
         What else is to be known when it goes on, as JSON.
+    random : mapping, optional
+        Where the global generators and those of NumPy stood, as `checkpoint.numpy_states` has it; now unless it is given.
     """
     arrays = {f"model-{index}": _array(variable) for index, variable in enumerate(model.variables)}
     arrays |= {f"optimizer-{index}": _array(variable) for index, variable in enumerate(optimizer.variables)}
-    numpy_states = {}
-    for name, generator in generators.items():
-        if isinstance(generator, np.random.Generator):
-            numpy_states[name] = plain(generator.bit_generator.state)
-        else:
-            arrays[f"generator-{name}"] = _array(generator.state)
-    state = {**facts, "random": random_state(), "generators": numpy_states}
-    return State(step=step, arrays=arrays, facts=state)
+    arrays |= {
+        f"generator-{name}": _array(generator.state)
+        for name, generator in generators.items()
+        if not isinstance(generator, np.random.Generator)
+    }
+    return State(step=step, arrays=arrays, facts={**facts, **(random or numpy_states(generators))})
 
 
 def restore(state: State, model: Any, optimizer: Any, *, generators: Mapping[str, Any]) -> None:

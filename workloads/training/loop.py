@@ -5,6 +5,7 @@ It is a loop of our own because Keras 3's `fit` does not work under `MultiWorker
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from workloads.training.batches import Arrays, epochs_ahead
 from workloads.training.checkpoint import Checkpoints
 from workloads.training.devices import agreed, is_chief, shared
+from workloads.training.step import make_step
 
 __all__ = ["OPTIMIZERS", "Arrays", "Trained", "make_optimizer", "train"]
 
 OPTIMIZERS = ("adam", "sgd")
-Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,10 @@ def train(
     batch_size: int,
     after_epoch: Callable[[int, float], bool],
     checkpoints: Checkpoints | None = None,
-    generators: Mapping[str, np.random.Generator] | None = None,
+    generators: Mapping[str, Any] | None = None,
     strategy: Any = None,
+    accumulate: int = 1,
+    recompute: bool = False,
 ) -> Trained:
     """Train ``model`` for ``epochs``; with ``checkpoints``, from where an earlier attempt left it.
 
@@ -85,45 +88,33 @@ def train(
     model, optimizer : keras.Model, keras.optimizers.Optimizer
         Made in the scope of ``strategy``.
     loss : callable
-        Of targets and outputs, a scalar; with several devices each of its sums goes through `devices.total`.
+        Of targets and outputs, a scalar; with several devices or parts each of its sums goes through `devices.total`.
     epoch_data : callable
         Given the epoch, from 1, its inputs and targets, first axis samples; the last batch may be short.
-        Every process makes the same.
+        Every process makes the same. It is called ahead, while the epoch before trains, in another thread: it must
+        not look at the model.
     after_epoch : callable
         Given the epoch and its mean loss; True ends the training there, with a checkpoint. Of several processes only
         the first one calls it.
     checkpoints : Checkpoints, optional
         Where the state is kept; what goes on from there equals what was never interrupted.
     generators : mapping, optional
-        What ``epoch_data`` draws from, by name: part of the state.
+        What is drawn from, by name: part of the state. NumPy's are ``epoch_data``'s alone.
     strategy : tf.distribute.Strategy, optional
         The devices; TensorFlow's present one unless it is given.
+    accumulate : int
+        In how many parts each device computes its share of a batch: less memory, more time (`workloads.training.step`).
+    recompute : bool
+        Compute blocks of the network again on the way back: less memory, more time (`workloads.training.recompute`).
     """
     import tensorflow as tf
 
     from workloads.training.keras_state import capture, restore
 
     strategy = strategy or tf.distribute.get_strategy()
-    devices = strategy.num_replicas_in_sync
     with strategy.scope():
         optimizer.build(model.trainable_variables)
-
-    def on_one(inputs: Any, targets: Any) -> Any:
-        with tf.GradientTape() as tape:
-            outputs = tf.cast(model(inputs, training=True), targets.dtype)
-            value = loss(targets, outputs if devices == 1 else outputs[: tf.shape(targets)[0]])
-            # Each device has the loss of the whole batch, and the optimizer adds up the gradients of all devices.
-            part = optimizer.scale_loss(value / devices)
-        gradients = tape.gradient(part, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return value
-
-    def on_all(inputs: Any, targets: Any) -> Any:
-        if devices == 1:
-            return on_one(inputs, targets)
-        return strategy.reduce("MEAN", strategy.run(on_one, args=(inputs, targets)), axis=None)
-
-    step = tf.function(on_all, reduce_retracing=True, autograph=False)
+    step = make_step(model, optimizer=optimizer, loss=loss, strategy=strategy, parts=accumulate, recompute=recompute)
     generators = generators or {}
     losses: list[float] = []
     begun = time.monotonic()
@@ -131,19 +122,20 @@ def train(
         restore(known, model, optimizer, generators=generators)
         losses = list(known.facts["losses"])
         begun -= known.facts["seconds"]
-    for epoch in range(len(losses) + 1, epochs + 1):
-        inputs, targets = epoch_data(epoch)
-        values = [
-            step(*shared(strategy, inputs[start : start + batch_size], targets[start : start + batch_size]))
-            for start in range(0, len(inputs), batch_size)
-        ]
-        losses.append(float(np.mean([float(value) for value in values])))
-        if not math.isfinite(losses[-1]):
-            return Trained(losses=tuple(losses), diverged=True, seconds=time.monotonic() - begun)
-        stopped = agreed(strategy, is_chief(strategy) and after_epoch(epoch, losses[-1]))
-        if checkpoints is not None and is_chief(strategy) and (stopped or checkpoints.due):
-            facts = {"losses": losses, "seconds": time.monotonic() - begun}
-            checkpoints.save(capture(model, optimizer, step=epoch, generators=generators, facts=facts))
-        if stopped:
-            return Trained(losses=tuple(losses), stopped=epoch < epochs, seconds=time.monotonic() - begun)
+    ahead = epochs_ahead(epoch_data, first=len(losses) + 1, last=epochs, batch_size=batch_size, generators=generators)
+    with contextlib.closing(ahead):
+        for epoch in ahead:
+            values = [step(*shared(strategy, *batch)) for batch in epoch.batches]
+            losses.append(float(np.mean([float(value) for value in values])))
+            if not math.isfinite(losses[-1]):
+                return Trained(losses=tuple(losses), diverged=True, seconds=time.monotonic() - begun)
+            stopped = agreed(strategy, is_chief(strategy) and after_epoch(epoch.number, losses[-1]))
+            if checkpoints is not None and is_chief(strategy) and (stopped or checkpoints.due):
+                facts = {"losses": losses, "seconds": time.monotonic() - begun}
+                state = capture(
+                    model, optimizer, step=epoch.number, generators=generators, facts=facts, random=epoch.random
+                )
+                checkpoints.save(state)
+            if stopped:
+                return Trained(losses=tuple(losses), stopped=epoch.number < epochs, seconds=time.monotonic() - begun)
     return Trained(losses=tuple(losses), seconds=time.monotonic() - begun)

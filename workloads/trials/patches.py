@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from workloads.errors import WorkloadError
 from workloads.training.checkpoint import Checkpoints
 from workloads.training.loop import Arrays, Trained, make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
+from workloads.training.step import add_memory_arguments, check_memory_options
 
 __all__ = [
     "Data",
@@ -74,6 +76,7 @@ def add_arguments(
         "--window", type=int, default=window, help="longest side computed at once (default: %(default)s)"
     )
     parser.add_argument("--mixed", action="store_true", help="compute in half precision, keep weights in single")
+    add_memory_arguments(parser)
     parser.add_argument("--report-every", type=int, default=3, metavar="EPOCHS", help="validate after so many epochs")
     parser.add_argument("--test", action="store_true", help="evaluate the test cases too: for the final choice alone")
     parser.add_argument("--no-predictions", action="store_true", help="write no predictions as NIfTI")
@@ -105,6 +108,7 @@ def check_options(options: argparse.Namespace, multiple: int) -> None:
         raise WorkloadError(f"--patch and --window must be multiples of {multiple}, not {found}")
     if options.spacing and min(options.spacing) <= 0:
         raise WorkloadError("--spacing must be positive")
+    check_memory_options(options)
 
 
 def seed_of(options: argparse.Namespace) -> int:
@@ -153,6 +157,8 @@ def train_on_patches(
     draw: Callable[[np.random.Generator], Arrays],
     measure: Callable[[], float],
     strategy: Any,
+    part: str = "",
+    before: int = 0,
 ) -> Trained:
     """Train ``model``, go on from the trial's checkpoint if there is one, report on the way.
 
@@ -166,18 +172,22 @@ def train_on_patches(
         Draws the patches of an epoch and their targets.
     measure : callable
         The objective's value now, over the validation cases.
+    part, before : str and int
+        Of a trial that trains one network after the other, which of them this is: it has checkpoints of its own, the
+        last of which tells a later attempt that it is done. The epochs before it, which its reports count on from.
     """
     what = {"params": params, "seed": seed, "data": data.checksum, "split": [data.split.train, data.split.validation]}
     what |= {"epochs": options.epochs, "patches": options.patches, "patch": patch_shape(options)}
     checkpoints = Checkpoints(
-        what | {"mixed": options.mixed, "spacing": tuple(options.spacing) if options.spacing else None}
+        what | {"mixed": options.mixed, "spacing": tuple(options.spacing) if options.spacing else None},
+        folder=str(Path(place, part)) if part and (place := os.environ.get("SURVEY_CHECKPOINT")) else None,
     )
     rng = np.random.default_rng(seed)
 
     def after_epoch(epoch: int, _loss: float) -> bool:
         if epoch % options.report_every == 0 and epoch < options.epochs:
-            trial.report(epoch, measure())
-        return trial.should_stop()
+            trial.report(before + epoch, measure())
+        return trial.should_stop() or (bool(part) and epoch == options.epochs)
 
     with strategy.scope():
         optimizer = make_optimizer(
@@ -198,6 +208,8 @@ def train_on_patches(
         checkpoints=checkpoints,
         generators={"data": rng},
         strategy=strategy,
+        accumulate=options.accumulate,
+        recompute=options.recompute,
     )
     if trained.stopped and trial.stop_reason() == "walltime":
         trial.requeue()
@@ -227,8 +239,10 @@ def record(data: Data, trained: Trained, *, params: Mapping[str, Any], seed: int
 
 def step_of(
     build: Callable[[], Any], make_loss: Callable[[Any], Callable[[Any, Any], Any]], *, classes: int, channels: int = 1
-) -> Callable[[tuple[int, ...], int], float]:
+) -> Callable[..., float]:
     """A training step on random patches for `workloads.training.fit`: two are done, the second one timed.
+
+    It takes a patch, a batch, and ``accumulate`` and ``recompute`` as `workloads.training.loop.train` does.
 
     Parameters
     ----------
@@ -238,7 +252,7 @@ def step_of(
         Channels of a target, and of an image.
     """
 
-    def step(patch: tuple[int, ...], batch: int) -> float:
+    def step(patch: tuple[int, ...], batch: int, *, accumulate: int = 1, recompute: bool = False) -> float:
         import_tensorflow(threads=prepare(None), seed=0)
         model, rng, times = build(), np.random.default_rng(0), []
 
@@ -260,6 +274,8 @@ def step_of(
             epochs=2,
             batch_size=batch,
             after_epoch=after_epoch,
+            accumulate=accumulate,
+            recompute=recompute,
         )
         return times[1] - times[0]
 

@@ -20,7 +20,15 @@ from workloads.data.dataset import Case
 from workloads.data.deformation import deform
 from workloads.data.patches import class_source, draw_patches
 from workloads.errors import WorkloadError
-from workloads.evaluation.segmentation import Segmented, dice_interval, segment, summarise, write_artifacts
+from workloads.evaluation.segmentation import (
+    Refine,
+    Segmented,
+    dice_interval,
+    draw,
+    segment,
+    summarise,
+    write_artifacts,
+)
 from workloads.losses import deep_supervision, segmentation_loss
 from workloads.parameters import Parameter, resolve
 from workloads.training.devices import is_chief, make_strategy, wait_for_chief
@@ -29,8 +37,9 @@ from workloads.training.inference import compiled
 from workloads.training.loop import Arrays
 from workloads.training.setup import import_tensorflow, prepare
 from workloads.trials import patches
+from workloads.trials.patches import Data
 
-__all__ = ["SegmentationTask", "add_arguments", "drawing", "loss_of", "run", "step"]
+__all__ = ["SegmentationTask", "add_arguments", "checked_labels", "drawing", "loss_of", "run", "step", "windows"]
 
 ALL_SLICES = 2**20  # more than a volume has: a network of slices takes them all at once
 
@@ -56,6 +65,10 @@ class SegmentationTask:
         The default patch: of two sides for a network of slices.
     epochs, patches : int
         Defaults of the training's length.
+    check : callable, optional
+        Raises `WorkloadError` where the data, with the command line's options, cannot be used.
+    refine : callable, optional
+        With a set of hyperparameters, what is done with a prediction before it is measured.
     """
 
     parameters: tuple[Parameter, ...]
@@ -65,6 +78,8 @@ class SegmentationTask:
     epochs: int
     patches: int
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[Data, argparse.Namespace], None] | None = None
+    refine: Callable[[Mapping[str, Any]], Refine] | None = None
 
 
 def add_arguments(task: SegmentationTask, parser: argparse.ArgumentParser) -> None:
@@ -92,20 +107,20 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     threads = prepare(options.threads)
     seed = patches.seed_of(options)
     data = patches.read_data(options)
-    labels = _checked_labels(data)
+    labels = checked_labels(data)
+    if task.check is not None:
+        task.check(data, options)
+    refine = None if task.refine is None else task.refine(settings)
 
     import_tensorflow(threads=threads, seed=seed, mixed=options.mixed)
     strategy = make_strategy()
     with strategy.scope():
         model = task.build(settings, len(labels))
     network = compiled(model)
-    slices = len(options.patch) == 2
 
     def examine(chosen: Sequence[Case]) -> list[Segmented]:
-        # Windows as large as the patches, unless others are asked for: the normalisation is over one of them.
-        x, y, z = patches.patch_shape(options) if options.window is None else (options.window,) * 3
-        window, multiple = (x, y, ALL_SLICES if slices else z), (side, side, 1 if slices else side)
-        return segment(network, chosen, labels, window=window, multiple=multiple)
+        window, multiple = windows(options, side)
+        return segment(network, chosen, labels, window=window, multiple=multiple, refine=refine)
 
     def measures(segmented: Sequence[Segmented]) -> dict[str, float]:
         return summarise(segmented, labels, tolerance=options.tolerance)
@@ -131,6 +146,7 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     out = options.out or Path(trial.artifacts_dir())
     keep = {"tolerance": options.tolerance, "predictions": not options.no_predictions}
     write_artifacts(out, segmented, labels, **keep)
+    draw(out, segmented, labels)
     if options.test:
         tested = examine(data.test)
         metrics.update({f"test_{name}": value for name, value in measures(tested).items()})
@@ -152,6 +168,16 @@ def run(task: SegmentationTask, options: argparse.Namespace, given: Mapping[str,
     wait_for_chief(strategy)
 
 
+def windows(options: argparse.Namespace, side: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Windows in which volumes are computed, and of which their sides are multiples, for sides of patches of ``side``.
+
+    Windows are as large as the patches, unless others are asked for: the normalisation is over one of them.
+    """
+    x, y, z = patches.patch_shape(options) if options.window is None else (options.window,) * 3
+    slices = len(options.patch) == 2
+    return (x, y, ALL_SLICES if slices else z), (side, side, 1 if slices else side)
+
+
 def step(task: SegmentationTask, given: Mapping[str, Any], *, classes: int) -> Step:
     """What one step of a training trains, with a set of hyperparameters."""
     settings = {**task.fixed, **resolve(task.parameters, given)}
@@ -167,8 +193,14 @@ def loss_of(settings: Mapping[str, Any], model: Any, classes: int) -> Callable[[
     return deep_supervision(loss, model.output_shape[-1] // classes)
 
 
-def _checked_labels(data: patches.Data) -> Mapping[str, int]:
-    """The labels, if they are numbered without a gap and each occurs where it has to be learnt and measured."""
+def checked_labels(data: Data) -> Mapping[str, int]:
+    """The labels, if they are numbered without a gap and each occurs where it has to be learnt and measured.
+
+    Raises
+    ------
+    WorkloadError
+        If it is not so.
+    """
     if sorted(data.labels.values()) != list(range(len(data.labels))) or len(data.labels) < 2:
         raise WorkloadError(
             f"dataset.json: labels are numbered {sorted(data.labels.values())}",
@@ -190,11 +222,11 @@ def drawing(
     sources = [class_source(case, classes=classes, sought=classes - 1) for case in cases]
     shape, fraction = patches.patch_shape(options), settings["rare_fraction"]
 
-    def draw(rng: np.random.Generator) -> Arrays:
+    def epoch(rng: np.random.Generator) -> Arrays:
         drawn = draw_patches(rng, sources, shape=shape, count=options.patches, lesion_fraction=fraction)
         images, targets = augment(rng, *drawn, settings["augmentation"])
         if len(options.patch) == 2:
             images, targets = images[:, :, :, 0], targets[:, :, :, 0]
         return deform(rng, images, targets, settings["augmentation"])
 
-    return draw
+    return epoch
