@@ -1,7 +1,8 @@
-"""A training on several devices, run as a program: ``several_devices.py DEVICES STOP NETWORK`` prints each epoch's loss and weights.
+"""A training on several devices, run as a program: ``several_devices.py DEVICES STOP NETWORK PARTS`` prints each epoch's loss and weights.
 
 ``DEVICES`` logical CPUs in this process (several processes are the scheduler's variables' to tell);
-``STOP`` is the epoch after which the first process asks for its end, 0: never; ``NETWORK`` is detector or segmenter.
+``STOP`` is the epoch after which the first process asks for its end, 0: never; ``NETWORK`` is detector, segmenter or
+dropping, of which blocks are computed again on the way back; each device computes its share of a batch in ``PARTS`` parts.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from workloads.training.devices import is_chief, make_strategy
 from workloads.training.loop import Arrays, make_optimizer, train
 
 
-def main(devices: int, stop: int, network: str) -> None:
-    """Train a net with group normalisation and without dropout for four epochs of eleven samples, eight a batch."""
+def main(devices: int, stop: int, network: str, parts: int) -> None:
+    """Train a net with group normalisation and, but for ``dropping``, without dropout for four epochs of eleven samples, eight a batch."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
     from tensorflow import keras
@@ -34,6 +35,9 @@ def main(devices: int, stop: int, network: str) -> None:
         inputs = keras.Input((8, 8, 8, 1))
         x = keras.layers.Conv3D(4, 3, padding="same")(inputs)
         x = keras.layers.ReLU()(keras.layers.GroupNormalization(2)(x))
+        if network == "dropping":
+            for _ in range(3):
+                x = keras.layers.SpatialDropout3D(0.3)(keras.layers.Conv3D(4, 3, padding="same")(x))
         model = keras.Model(inputs, keras.layers.Conv3D(1, 1)(x))
         loss = detection_loss(positive_weight=3.0, dice_weight=0.3)
         if network == "segmenter":
@@ -64,6 +68,8 @@ def main(devices: int, stop: int, network: str) -> None:
         checkpoints=Checkpoints({"test": 1}),
         generators={"data": rng},
         strategy=strategy,
+        accumulate=parts,
+        recompute=network == "dropping",
     )
     weights = float(sum(np.abs(np.asarray(weight)).sum() for weight in model.get_weights()))
     told = {"devices": strategy.num_replicas_in_sync, "losses": trained.losses, "weights": weights}
@@ -71,4 +77,4 @@ def main(devices: int, stop: int, network: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import resource
 import time
@@ -13,7 +14,18 @@ from trial_process import program
 
 from workloads.__main__ import main
 from workloads.errors import WorkloadError
-from workloads.training.fit import Patch, Probe, Tried, available_memory, largest, probe, table
+from workloads.training.fit import (
+    Patch,
+    Probe,
+    Step,
+    Tried,
+    add_arguments,
+    available_memory,
+    largest,
+    probe,
+    run,
+    table,
+)
 
 
 def device(capacity: float) -> tuple[list[tuple[Patch, int]], Probe]:
@@ -101,11 +113,26 @@ def test_free_memory_is_a_number_of_mebibytes() -> None:
     assert 10 < available_memory() < 1e8
 
 
+def test_what_saves_memory_in_a_training_is_tried_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def one_step(_patch: Patch, _batch: int, *, accumulate: int, recompute: bool) -> float:
+        return float(accumulate) if recompute else 0.0
+
+    step, parser = Step(run=one_step, patch=(4, 4), multiple=4), argparse.ArgumentParser()
+    add_arguments(parser, step)
+    limits = ["--batch", "1", "--memory", "1e9", "--seconds", "60"]
+    options = parser.parse_args([*limits, "--accumulate", "7", "--recompute"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("workloads.training.fit._sides", lambda start, _multiple: iter([start]))
+        run(options, step)
+    assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "7.000"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--patch", "12", "12", "11"], "--patch must be of multiples of 2"),
         (["--memory", "0"], "must be positive"),
+        (["--accumulate", "0"], "--accumulate must be at least 1"),
         (["--set", "lr=1"], "no parameter is called 'lr'"),
     ],
 )

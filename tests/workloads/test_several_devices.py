@@ -17,11 +17,11 @@ PROGRAM = Path(__file__).with_name("several_devices.py")
 
 
 def start(
-    devices: int, *, stop: int = 0, checkpoint: str = "", network: str = "detector", **environment: str
+    devices: int, *, stop: int = 0, checkpoint: str = "", network: str = "detector", parts: int = 1, **environment: str
 ) -> subprocess.Popen[str]:
     variables = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROGRAM.parents[2]), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(devices), str(stop), network],
+        [sys.executable, str(PROGRAM), str(devices), str(stop), network, str(parts)],
         env={**variables, "HOME": os.environ["HOME"], "SURVEY_CHECKPOINT": checkpoint, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -39,7 +39,7 @@ def told(process: subprocess.Popen[str]) -> Mapping[str, Any]:
 def pair(folder: Path, *, stop: int = 0, checkpoint: str = "") -> list[Mapping[str, Any]]:
     """Two processes on one machine, as a launcher of MPI starts them."""
     (folder / "nodes").write_text("127.0.0.1\n127.0.0.1\n")
-    common = {"PBS_NODEFILE": str(folder / "nodes"), "SURVEY_TAG": folder.name, "PMI_SIZE": "2"}
+    common: Any = {"PBS_NODEFILE": str(folder / "nodes"), "SURVEY_TAG": folder.name, "PMI_SIZE": "2"}
     both = [start(1, stop=stop, checkpoint=checkpoint, PMI_RANK=str(rank), **common) for rank in (0, 1)]
     try:
         return [told(process) for process in both]
@@ -71,11 +71,18 @@ def test_losses_on_several_devices_are_those_on_one_be_the_batch_divisible_or_no
     assert agree(several, alone), (several, alone)
 
 
-def test_several_answers_for_several_classes_are_trained_alike_on_one_device_and_on_three() -> None:
-    processes = [start(devices, network="segmenter") for devices in (1, 3)]
-    one, three = (told(process) for process in processes)
-    assert (one["devices"], three["devices"]) == (1, 3)
+def test_several_answers_for_several_classes_are_trained_alike_on_one_device_and_on_three_at_once_or_in_parts() -> None:
+    processes = [start(devices, network="segmenter", parts=parts) for devices, parts in ((1, 1), (3, 1), (3, 2))]
+    one, three, in_parts = (told(process) for process in processes)
+    assert (one["devices"], three["devices"], in_parts["devices"]) == (1, 3, 3)
     assert agree(three, one), (three, one)
+    assert agree(in_parts, one), (in_parts, one)
+
+
+def test_two_devices_compute_a_network_with_dropout_in_parts_and_again_on_the_way_back() -> None:
+    found = told(start(2, network="dropping", parts=2))
+    assert len(found["losses"]) == 4
+    assert found["losses"][-1] < 9.0
 
 
 def test_losses_of_two_processes_are_those_of_one_and_only_the_first_reports(

@@ -52,6 +52,7 @@ class Data:
 
     labels: Mapping[str, int]
     channels: tuple[str, ...]
+    split_file: Path
     split: Split
     training: list[Case]
     validation: list[Case]
@@ -126,9 +127,12 @@ def read_data(options: argparse.Namespace, *, channels: Sequence[str] | Literal[
     """
     dataset = open_dataset(options.data, channels=channels)
     run_of_trial = trial.run() if trial.runs() > 1 else None
-    split = read_split(options.split or options.data / "splits.json", dataset, fold=options.fold, run=run_of_trial)
+    split_file = options.split or options.data / "splits.json"
+    split = read_split(split_file, dataset, fold=options.fold, run=run_of_trial)
     if options.test and not split.test:
-        raise WorkloadError("the split has no test cases", hint='name some as "test", or leave out --test')
+        raise WorkloadError(
+            f"{split_file}: the split has no test cases", hint='name some as "test", or leave out --test'
+        )
     spacing = tuple(options.spacing) if options.spacing else None
     names = split.train + split.validation + (split.test if options.test else ())
     cases = {name: load_case(dataset, name, spacing=spacing) for name in names}
@@ -137,6 +141,7 @@ def read_data(options: argparse.Namespace, *, channels: Sequence[str] | Literal[
     return Data(
         labels=dataset.labels,
         channels=dataset.channels,
+        split_file=split_file,
         split=split,
         training=training,
         validation=[cases[name] for name in split.validation],
