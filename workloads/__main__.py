@@ -1,4 +1,4 @@
-"""``python -m workloads``: list the tasks, make phantoms, split data into folds, run one trial.
+"""``python -m workloads``: list the tasks, make phantoms, split data into folds, run one trial, explain a network.
 
 ::
 
@@ -6,6 +6,7 @@
     python -m workloads phantom aneurysm --out phantoms
     python -m workloads folds --data phantoms --folds 5
     python -m workloads aneurysm --data phantoms --set learning_rate=0.003
+    python -m workloads explain integrated-gradients --model model.keras --image FILE --out maps
 """
 
 from __future__ import annotations
@@ -49,15 +50,19 @@ def _phantom(arguments: Sequence[str]) -> None:
 
 def _folds(arguments: Sequence[str]) -> None:
     from workloads.data.dataset import open_dataset
+    from workloads.data.pictures import FOLDER, open_pictures
     from workloads.data.splits import make_folds, read_patients, write_folds
 
     parser = argparse.ArgumentParser(prog="python -m workloads folds", description="Split data for a cross-validation.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with dataset.json, imagesTr, labelsTr")
+    parser.add_argument("--data", type=Path, required=True, help="folder with imagesTr, labelsTr, or classes")
     parser.add_argument("--folds", type=int, default=5, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed, the same folds (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="a new file (default: folds.json of the data folder)")
     options = parser.parse_args(arguments)
-    patients = read_patients(open_dataset(options.data, channels="all"))
+    pictures = (options.data / FOLDER).is_dir()
+    patients = read_patients(
+        open_pictures(options.data).dataset if pictures else open_dataset(options.data, channels="all")
+    )
     path = options.out or options.data / "folds.json"
     write_folds(path, make_folds(patients, options.folds, seed=options.seed))
     print(f"{path}: {len(patients)} cases of {len(set(patients.values()))} patients in {options.folds} folds")  # noqa: T201 - this verb's answer
@@ -110,6 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _phantom(arguments[1:])
         elif arguments[0] == "folds":
             _folds(arguments[1:])
+        elif arguments[0] == "explain":
+            from workloads.explain.command import main as explain
+
+            explain(arguments[1:])
         else:
             _run(arguments[0], arguments[1:])
     except WorkloadError as error:

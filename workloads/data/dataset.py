@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,10 @@ from numpy.typing import NDArray
 from workloads.data.nifti import Volume, read_volume, resample, same_geometry
 from workloads.errors import WorkloadError
 
-__all__ = ["Case", "Dataset", "checksum", "load_case", "open_dataset", "read_json"]
+__all__ = ["Case", "Dataset", "checksum", "ct_window", "load_case", "normalise", "open_dataset", "read_json"]
+
+
+CT_MIDDLE, CT_SCALE = -500.0, 500.0  # Hounsfield units that become 0, and that become 1 more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,16 +178,23 @@ def _files(root: Path, suffixes: Mapping[str, str], ending: str) -> dict[str, tu
     return files
 
 
-def _normalise(array: NDArray[Any], channel: str) -> NDArray[np.float32]:
+def normalise(array: NDArray[Any], channel: str) -> NDArray[np.float32]:
     """Of CT, Hounsfield units from air to bone, -1 to 1.8; else zero median, unit distance from the 5th to the 95th percentile.
 
     Other scanners have no common unit. Of CT the median is air in one case and tissue in the next.
     """
     values = array.astype(np.float32)
     if channel.upper() == "CT":
-        return np.asarray((np.clip(values, -1000.0, 400.0) + 500.0) / 500.0, dtype=np.float32)
+        return np.asarray((np.clip(values, -1000.0, 400.0) - CT_MIDDLE) / CT_SCALE, dtype=np.float32)
     low, middle, high, top = np.percentile(values, [5.0, 50.0, 95.0, 99.95])
     return np.asarray((np.minimum(values, top) - middle) / max(float(high - low), 1e-6), dtype=np.float32)
+
+
+def ct_window(case: Case, *, level: float, width: float) -> Case:
+    """A case of CT as a reader would see it: ``level`` Hounsfield units become 0, half of ``width`` off it -1 and 1, and no more."""
+    units = case.image.array * CT_SCALE + CT_MIDDLE
+    seen = np.clip((units - level) / (width / 2.0), -1.0, 1.0).astype(np.float32)
+    return replace(case, image=replace(case.image, array=seen))
 
 
 def load_case(dataset: Dataset, name: str, *, spacing: tuple[float, float, float] | None = None) -> Case:
@@ -207,7 +217,7 @@ def load_case(dataset: Dataset, name: str, *, spacing: tuple[float, float, float
     if spacing is not None:
         images = [resample(image, spacing, nearest=False) for image in images]
         label = resample(label, spacing, nearest=True)
-    arrays = [_normalise(image.array, channel) for image, channel in zip(images, dataset.channels, strict=True)]
+    arrays = [normalise(image.array, channel) for image, channel in zip(images, dataset.channels, strict=True)]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
     return Case(
         name=name,
