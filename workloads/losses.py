@@ -120,7 +120,9 @@ def deep_supervision(loss: Callable[[Any, Any], Any], scales: int) -> Callable[[
     ----------
     scales : int
         How many answers the network gives, each brought to the size of its input: their logits follow each other
-        along the last axis, the finest first. The weights add up to one.
+        along the last axis, the finest first. The weights add up to one. An answer that is enlarged by repeating
+        its voxels costs what it costs at its own scale against the shares of the classes in each of its voxels
+        (the entropy exactly, Dice but for what is added to its sums), so that no scale loses a small region.
     """
     import tensorflow as tf
 

@@ -93,6 +93,19 @@ def test_coarser_answers_count_half_as_much_each() -> None:
     assert value(deep_supervision(loss, 1), targets, answers[0]) == pytest.approx(each[0])
 
 
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_an_enlarged_answer_costs_what_it_costs_at_its_own_scale_against_the_shares_of_classes(overlap: str) -> None:
+    coarse = 3 * RNG.normal(size=(1, 6, 6, 6, 3))
+    targets = np.eye(3)[RNG.integers(0, 3, (1, 12, 12, 12))]
+    shares = targets.reshape(1, 6, 2, 6, 2, 6, 2, 3).mean(axis=(2, 4, 6))
+    enlarged = coarse.repeat(2, axis=1).repeat(2, axis=2).repeat(2, axis=3)
+    loss = segmentation_loss(overlap=overlap, entropy_share=0.5)
+    # Dice adds one to its sums whatever the scale: that much they may differ.
+    assert value(loss, targets, enlarged) == pytest.approx(value(loss, shares, coarse), abs=5e-3)
+    entropy = segmentation_loss(overlap=overlap, entropy_share=1.0)
+    assert value(entropy, targets, enlarged) == pytest.approx(value(entropy, shares, coarse), rel=1e-5)
+
+
 def test_a_detectors_loss_weighs_lesions_and_mixes_with_dice() -> None:
     targets = (RNG.random((2, 3, 3, 3, 1)) < 0.2).astype(np.float64)
     logits = RNG.normal(size=targets.shape)

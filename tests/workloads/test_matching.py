@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from workloads.metrics.candidates import Candidate, find_candidates
+from workloads.metrics.froc import froc, partial_area
 from workloads.metrics.matching import Matching, MatchRule, label_lesions, match
 
 SPACING = (1.0, 1.0, 2.0)
@@ -42,6 +43,31 @@ def test_the_centre_rule_counts_from_the_centre_of_mass_in_mm() -> None:
 
 def test_a_candidate_near_two_lesions_counts_for_the_nearer_one_alone() -> None:
     assert hits(at((5, 5, 2)), Matching(rule=MatchRule.CENTRE, length=50.0)) == [1]
+
+
+def test_a_candidate_between_two_lesions_hits_neither_and_with_a_tolerance_the_nearer_one() -> None:
+    mask = np.zeros((12, 4, 4), dtype=bool)
+    mask[1:3, 1, 1] = mask[8:10, 1, 1] = True  # from 2 to 8 there are 6 mm
+    between = at((5, 1, 1), (2, 1, 1))  # the better one 3 mm from either, the other one in the first lesion
+    found = match("a", between, mask, SPACING, Matching())
+    assert found.lesions.tolist() == [0, 1]
+    # One false positive comes first, then one of two lesions: 0 up to 1 a case, then 1/2 up to 3: (2 * 1/2) / 3.
+    assert partial_area(froc([found]), 3.0) == pytest.approx(1 / 3)
+    near = match("a", at((6, 1, 1)), mask, SPACING, Matching(rule=MatchRule.INSIDE, length=3.0))
+    assert near.lesions.tolist() == [2]
+
+
+def test_a_lesion_of_one_voxel_is_hit_within_the_tolerance_along_each_axis() -> None:
+    mask = np.zeros((6, 6, 6), dtype=bool)
+    mask[3, 3, 3] = True
+    around = at((3, 3, 3), (4, 3, 3), (3, 3, 4), (4, 4, 3))  # 0, 1, 2 and 1.41 mm away
+    hit = {
+        length: match("a", around, mask, SPACING, Matching(rule=MatchRule.INSIDE, length=length)).lesions.tolist()
+        for length in (0.0, 1.0, 1.5, 2.0)
+    }
+    assert hit == {0.0: [1, 0, 0, 0], 1.0: [1, 1, 0, 0], 1.5: [1, 1, 0, 1], 2.0: [1, 1, 1, 1]}
+    centre = match("a", around, mask, SPACING, Matching(rule=MatchRule.CENTRE, length=1.0))
+    assert centre.lesions.tolist() == [1, 1, 0, 0]
 
 
 def test_the_rules_differ_and_say_so() -> None:

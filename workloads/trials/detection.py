@@ -96,9 +96,7 @@ def run(task: DetectionTask, options: argparse.Namespace, given: Mapping[str, An
     threads = prepare(options.threads)
     seed = patches.seed_of(options)
     data = patches.read_data(options, channels=task.channels)
-    _check_lesions({"train": data.training, "validation": data.validation})
-    if options.test:
-        _check_lesions({"test": data.test})
+    _check_lesions(data)
 
     matching = Matching(rule=MatchRule(options.match), length=options.match_length)
     import_tensorflow(threads=threads, seed=seed, mixed=options.mixed)
@@ -170,11 +168,12 @@ def step(task: DetectionTask, given: Mapping[str, Any]) -> Step:
     return Step(run=trained, patch=PATCH, multiple=task.multiple)
 
 
-def _check_lesions(parts: Mapping[str, Sequence[Case]]) -> None:
-    for part, cases in parts.items():
-        if not any(case.lesion.any() for case in cases):
+def _check_lesions(data: patches.Data) -> None:
+    for part, cases in {"train": data.training, "validation": data.validation, "test": data.test}.items():
+        if cases and not any(case.lesion.any() for case in cases):
             raise WorkloadError(
-                f'no case of the split\'s "{part}" has a lesion', hint="without one there is no sensitivity to measure"
+                f'{data.split_file}: no case of the split\'s "{part}" has a lesion',
+                hint="without one there is no sensitivity to measure",
             )
 
 

@@ -210,7 +210,8 @@ def checked_labels(data: Data) -> Mapping[str, int]:
         for name, number in data.labels.items():
             if number and cases and not any((case.label.array == number).any() for case in cases):
                 raise WorkloadError(
-                    f'no case of the split\'s "{part}" has label "{name}"', hint="its Dice could not be measured"
+                    f'{data.split_file}: no case of the split\'s "{part}" has label "{name}"',
+                    hint="its Dice could not be measured",
                 )
     return data.labels
 
