@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "report": Verb("report", "Write the study's report as one HTML file."),
     "export": Verb("export", "Write all trials as CSV, JSON or another format."),
     "compare": Verb("compare", "Compare samplers and parallelisms on one study."),
+    "scaling": Verb("scaling", "Say what more nodes, GPUs or threads gain."),
     "simulate": Verb("simulate", "Say what N trials at a time would take and cost."),
     "import": Verb("import_study", "Go on with a study that was begun with Optuna.", "import_study"),
     "sites": Verb("sites", "List the known sites, or show one."),
