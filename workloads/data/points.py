@@ -43,11 +43,14 @@ class Points:
         mm, RAS.
     voxels : ndarray of float, shape (n, 3)
         The same in voxels of the case's image, whole numbers at their centres.
+    path : Path
+        The file that they are from.
     """
 
     segments: NDArray[np.int64]
     positions: NDArray[np.float64]
     voxels: NDArray[np.float64]
+    path: Path
 
 
 def read_points(root: Path, case: Case, segments: Mapping[str, int]) -> Points:
@@ -85,6 +88,7 @@ def read_points(root: Path, case: Case, segments: Mapping[str, int]) -> Points:
         segments=np.array(numbers, dtype=np.int64),
         positions=found,
         voxels=found @ inverse[:3, :3].T + inverse[:3, 3],
+        path=path,
     )
 
 
