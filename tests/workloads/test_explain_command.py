@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from workloads.__main__ import main
+from workloads.data.classified_volumes import write_volumes
 from workloads.data.nifti import Volume, read_volume, write_volume
+from workloads.explain.images import read_image
 from workloads.explain.pointing import pointing_game
 
 SIDE = 16
@@ -261,6 +263,29 @@ def test_a_volume_is_explained_by_a_3d_classifier_on_the_grid_of_its_file(tmp_pa
         assert found.array.shape == (12, 10, 8)
         np.testing.assert_allclose(found.affine, given.affine)
         assert found.array.any()
+
+
+def test_a_volume_with_its_segmentation_has_its_class_and_its_mask_beside_it(tmp_path: Path) -> None:
+    from tensorflow import keras
+
+    rng, affine, data = np.random.default_rng(0), np.diag([2.0, 2.0, 3.0, 1.0]), tmp_path / "data"
+    label = np.zeros((10, 9, 8), dtype=np.uint8)
+    label[2:8, 2:7, 2:6], label[4, 4, 4] = 1, 2
+    chests = [(rng.normal(-500, 300, label.shape).astype(np.int16), kind) for kind in ("high", "low")]
+    rows = [("train", f"chest_{kind}", kind, image, label, affine) for image, kind in chests]
+    write_volumes(data, rows, labels={"background": 0, "lung": 1, "opacity": 2}, marked=2)
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((10, 9, 8, 2))
+    x = keras.layers.GlobalAveragePooling3D()(keras.layers.Conv3D(4, 3, activation="relu")(inputs))
+    keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Dropout(0.5)(x))).save(tmp_path / "model.keras")
+    images = [str(path) for path in sorted((data / "imagesTr").iterdir())]
+    options = ["--model", str(tmp_path / "model.keras"), "--image", *images]
+    assert main(["explain", "integrated-gradients", *options, "--steps", "10", "--out", str(tmp_path / "maps")]) == 0
+    assert record(tmp_path / "maps")["pointing_game"]["chance"] == pytest.approx(1 / 720)
+    assert main(["explain", "uncertainty", *options, "--out", str(tmp_path / "sure")]) == 0
+    assert record(tmp_path / "sure")["calibration"]["samples"] == 2
+    image = read_image(Path(images[1]), channels=2)
+    assert (image.name, image.class_number, image.called(1)) == ("chest_low", 1, "low")
 
 
 def test_a_hit_is_the_maximum_within_the_thing_or_near_enough() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.data.dataset import load_case, normalise, open_dataset
+from workloads.data.classified_volumes import CLASSES, open_volumes, read_classified
+from workloads.data.dataset import Dataset, load_case, normalise, open_dataset
 from workloads.data.nifti import Volume, read_volume, same_geometry, write_like
 from workloads.data.pictures import FOLDER, read_picture
 from workloads.errors import WorkloadError
@@ -42,7 +43,9 @@ class Image:
     label : ndarray of int, shape (x, y, z), optional
         Its label map, of a volume of a data set.
     class_number : int, optional
-        Its class, of a picture in a folder of its class.
+        Its class, of a picture in a folder of its class, or of a volume that ``classes.json`` names.
+    classes : tuple of str
+        Names of all classes, of a label map or of folders, by number; empty where they are not known.
     """
 
     name: str
@@ -51,6 +54,11 @@ class Image:
     volume: Volume | None = None
     label: NDArray[np.uint8] | None = None
     class_number: int | None = None
+    classes: tuple[str, ...] = ()
+
+    def called(self, number: int) -> str:
+        """How people call a class: by its name, where the folder of the image tells it."""
+        return self.classes[number] if number < len(self.classes) else f"class {number}"
 
     def shown(self, values: NDArray[Any] | None = None, where: NDArray[Any] | None = None) -> NDArray[Any]:
         """What people look at: the picture, or a slice, of the image itself or of ``values`` on its grid.
@@ -71,7 +79,8 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
     Parameters
     ----------
     channels : int
-        That the network takes. Of one, a picture is its mean of red, green and blue.
+        That the network takes. Of one, a picture is its mean of red, green and blue; of two, the second one of a CT
+        is its segmentation, as of `workloads.data.classified_volumes`.
     size : tuple of int, optional
         Rows and columns to which a picture is brought.
     channel : str, optional
@@ -89,28 +98,47 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
             raise WorkloadError(f"{path}: has 3 channels, but the network takes {channels}")
         if channels == 1:
             picture = picture.mean(axis=-1, keepdims=True)
-        return Image(name=path.stem, path=path, array=picture, class_number=_class_of(path))
+        number, classes = _class_of(path)
+        return Image(name=path.stem, path=path, array=picture, class_number=number, classes=classes)
     root = path.absolute().parent.parent
     if (root / "dataset.json").is_file() and channel is None:
         dataset = open_dataset(root, channels="all")
         for name, files in dataset.files.items():
             if path.absolute() in files[:-1]:
-                case = load_case(dataset, name)
-                array = case.image.array if case.image.array.ndim == 4 else case.image.array[..., None]
-                volume = Volume(array=case.image.array, affine=case.image.affine, path=case.image.path)
-                return Image(name=name, path=path, array=array, volume=volume, label=case.label.array)
+                return _of_dataset(dataset, name, path, channels)
     found = read_volume(path)
     array = normalise(found.array, channel or "")[..., None]
     return Image(name=path.name.removesuffix(ending), path=path, array=array, volume=found)
 
 
-def _class_of(path: Path) -> int | None:
+def _of_dataset(dataset: Dataset, name: str, path: Path, channels: int) -> Image:
+    """A case; of a network of two channels where the data set has one, with its segmentation as the other."""
+    case = load_case(dataset, name)
+    array = case.image.array if case.image.array.ndim == 4 else case.image.array[..., None]
+    if channels == 2 and array.shape[-1] == 1:
+        array = read_classified(dataset.files[name][0], dataset.files[name][-1])
+    number, classes = None, tuple(sorted(dataset.labels, key=lambda label: dataset.labels[label]))
+    if (dataset.root / CLASSES).is_file():
+        labelled = open_volumes(dataset.root)
+        number, classes = labelled.class_of[name], labelled.classes
+    return Image(
+        name=name,
+        path=path,
+        array=array,
+        volume=case.image,
+        label=case.label.array,
+        class_number=number,
+        classes=classes,
+    )
+
+
+def _class_of(path: Path) -> tuple[int | None, tuple[str, ...]]:
+    """The class of a picture that lies in a folder of its class, and all classes, numbered as a training numbers them."""
     folder = path.absolute().parent
     if folder.parent.name != FOLDER:
-        return None
-    return sorted(each.name for each in folder.parent.iterdir() if each.is_dir() and each.name[0] != ".").index(
-        folder.name
-    )
+        return None, ()
+    classes = sorted(each.name for each in folder.parent.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return classes.index(folder.name), tuple(classes)
 
 
 def read_mask(path: Path, image: Image) -> NDArray[np.bool_]:
