@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "pydantic_core": "pydantic",
     "sqlalchemy": "optuna",
     "optuna_dashboard": "optuna-dashboard",
+    "PIL": "pillow",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "skopt": "scikit-optimize",

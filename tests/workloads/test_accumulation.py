@@ -50,7 +50,7 @@ def trained(model: Any, loss: Any, classes: int, parts: int) -> tuple[tuple[floa
     return done.losses, model.get_weights()
 
 
-@pytest.mark.parametrize("name", ["detector", "dice", "generalized"])
+@pytest.mark.parametrize("name", ["detector", "generalized"])
 def test_losses_and_weights_of_a_batch_in_parts_are_those_of_the_batch_at_once(name: str) -> None:
     if name == "detector":
         classes, answers, loss = 1, 1, detection_loss(positive_weight=3.0, dice_weight=0.5)

@@ -106,7 +106,7 @@ def test_digits_learns_and_reports_every_epoch(survey: Path) -> None:
     assert found["metrics"]["accuracy"] > 0.8  # a guess is right once in ten
     assert found["info"]["params"]["learning_rate"] == 0.03
     assert steps(survey) == [1, 2, 3, 4, 5, 6]
-    assert len((survey / "artifacts" / "answers.csv").read_text().splitlines()) == 600
+    assert len((survey / "artifacts" / "predictions.csv").read_text().splitlines()) == 600
 
 
 def test_digits_gives_the_same_result_for_the_same_seed_and_another_for_another(survey: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_digits_training_that_meets_its_walltime_goes_on_as_if_it_had_not(
 ) -> None:
     arguments = ["digits", "--epochs", "4", "--set", f"solver={solver}", "--set", "learning_rate=0.003"]
     assert main(arguments) == 0
-    whole, answers = result(survey), (survey / "artifacts" / "answers.csv").read_text()
+    whole, answers = result(survey), (survey / "artifacts" / "predictions.csv").read_text()
     (survey / "result.json").unlink()
     (survey / "progress.jsonl").unlink()
     monkeypatch.setenv("SURVEY_CHECKPOINT", str(survey / "checkpoint"))
@@ -155,7 +155,7 @@ def test_a_digits_training_that_meets_its_walltime_goes_on_as_if_it_had_not(
     assert main(arguments) == 0
     assert steps(survey) == [1, 2, 3, 4]
     assert result(survey)["metrics"]["accuracy"] == whole["metrics"]["accuracy"]
-    assert (survey / "artifacts" / "answers.csv").read_text() == answers
+    assert (survey / "artifacts" / "predictions.csv").read_text() == answers
 
 
 def test_digits_has_bad_regions_for_a_search_to_avoid(survey: Path) -> None:

@@ -68,6 +68,17 @@ def test_lung_as_dense_as_muscle_is_lung_all_the_same() -> None:
     assert dense[1] > dense[0] + 0.1
 
 
+def test_the_spine_lies_at_the_back_whichever_way_the_file_runs() -> None:
+    ways = set()
+    for seed in range(4):
+        made = make_case(np.random.default_rng(seed), replace(SMALL, scan="abdomen", noise=0.0), 0)
+        back = np.argwhere(made.image > 300) @ made.affine[:3, :3].T
+        body = np.argwhere(made.image > -200) @ made.affine[:3, :3].T
+        assert back[:, 1].mean() < body[:, 1].mean() - 20  # mm to the front
+        ways.add(bool(made.affine[1, 1] > 0))
+    assert ways == {True, False}
+
+
 def test_a_thick_slice_is_the_mean_of_thin_ones() -> None:
     quiet = replace(SMALL, noise=0.0)
     thin, thick = (make_case(np.random.default_rng(1), replace(quiet, thickness=mm), 0) for mm in (1.0, 5.0))

@@ -28,7 +28,17 @@ from numpy.typing import NDArray
 from workloads.data.nifti import Volume, read_volume, resample, same_geometry
 from workloads.errors import WorkloadError
 
-__all__ = ["Case", "Dataset", "checksum", "ct_window", "load_case", "normalise", "open_dataset", "read_json"]
+__all__ = [
+    "Case",
+    "Dataset",
+    "checksum",
+    "ct_window",
+    "hounsfield",
+    "load_case",
+    "normalise",
+    "open_dataset",
+    "read_json",
+]
 
 
 CT_MIDDLE, CT_SCALE = -500.0, 500.0  # Hounsfield units that become 0, and that become 1 more
@@ -190,10 +200,14 @@ def normalise(array: NDArray[Any], channel: str) -> NDArray[np.float32]:
     return np.asarray((np.minimum(values, top) - middle) / max(float(high - low), 1e-6), dtype=np.float32)
 
 
+def hounsfield(case: Case) -> NDArray[np.float32]:
+    """Hounsfield units of a case of CT, as far as `load_case` keeps them: -1000 to 400."""
+    return np.asarray(case.image.array * CT_SCALE + CT_MIDDLE, dtype=np.float32)
+
+
 def ct_window(case: Case, *, level: float, width: float) -> Case:
     """A case of CT as a reader would see it: ``level`` Hounsfield units become 0, half of ``width`` off it -1 and 1, and no more."""
-    units = case.image.array * CT_SCALE + CT_MIDDLE
-    seen = np.clip((units - level) / (width / 2.0), -1.0, 1.0).astype(np.float32)
+    seen = np.clip((hounsfield(case) - level) / (width / 2.0), -1.0, 1.0).astype(np.float32)
     return replace(case, image=replace(case.image, array=seen))
 
 

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workloads.data.dataset import Case
+from workloads.data.dataset import Case, hounsfield
 from workloads.errors import WorkloadError
 
 __all__ = ["intracranial"]
 
 SMALLEST = 50.0  # ml: less is no brain
+SOFT = (-20.0, 130.0)  # HU: between fat and bone lie fluid, brain and clotted blood
 
 
 def intracranial(case: Case, *, margin: float = 5.0) -> NDArray[np.bool_]:
@@ -20,7 +21,7 @@ def intracranial(case: Case, *, margin: float = 5.0) -> NDArray[np.bool_]:
     Parameters
     ----------
     case : Case
-        Of CT, through a window (`workloads.data.dataset.ct_window`) in which bone is 1, and air -1.
+        Of CT, as `workloads.data.dataset.load_case` gives it.
     margin : float
         Width of the rim in mm: voxels there are part bone. A bridge to the scalp that is no wider than two is cut.
 
@@ -29,8 +30,9 @@ def intracranial(case: Case, *, margin: float = 5.0) -> NDArray[np.bool_]:
     WorkloadError
         If nothing is as large as a brain, named with the file.
     """
-    image, spacing = case.image.array, case.image.spacing
-    inner = ndimage.distance_transform_edt(np.pad(np.abs(image) < 1.0, 1), sampling=spacing)[1:-1, 1:-1, 1:-1] > margin
+    units, spacing = hounsfield(case), case.image.spacing
+    soft = (units > SOFT[0]) & (units < SOFT[1])
+    inner = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=spacing)[1:-1, 1:-1, 1:-1] > margin
     pieces, count = ndimage.label(inner)
     sizes = np.bincount(pieces.ravel(), minlength=2)[1:]
     if not count or sizes.max() * float(np.prod(spacing)) < 1000.0 * SMALLEST:

@@ -95,7 +95,9 @@ def by_integrated_gradients(
         found.maps.append((image, "integrated-gradients", values))
         found.record.setdefault("images", {})[image.name] = {name: _number(value) for name, value in facts.items()}
         found.shown.append(
-            Explained(image=image, values=np.abs(values), title=f"class {facts['class']}", where=_mask(options, image))
+            Explained(
+                image=image, values=np.abs(values), title=image.called(facts["class"]), where=_mask(options, image)
+            )
         )
     more = ": more --steps would close it" if worst > GAP else ""
     found.lines.append(f"completeness: the sum misses f(x) - f(baseline) by {100 * worst:.2g} % at most{more}")
@@ -172,7 +174,9 @@ def by_grad_cam(options: argparse.Namespace, networks: Sequence[Any], images: li
         values, number = kept[place]
         found.maps.append((image, "grad-cam", values))
         found.record.setdefault("images", {})[image.name] = {"class": number}
-        found.shown.append(Explained(image=image, values=values, title=f"class {number}", where=_mask(options, image)))
+        found.shown.append(
+            Explained(image=image, values=values, title=image.called(number), where=_mask(options, image))
+        )
     found.record["layer"] = layer
     found.lines.append(f"features of layer {layer}")
     _point(options, found, [values for _, _, values in found.maps])

@@ -70,6 +70,7 @@ def write_dataset(
     make: Callable[[np.random.Generator, int], _Case],
     further: float = 0.25,
     most: int = 2,
+    normal_parts: Sequence[str] = (),
 ) -> list[str]:
     """Write a data set of phantoms with its ``dataset.json`` and ``splits.json``; return the cases' names.
 
@@ -84,6 +85,8 @@ def write_dataset(
         its own, from ``seed`` and the case's number, so that case 7 of a larger set is the same case.
     further, most : float and int
         As in `lesion_counts`.
+    normal_parts : sequence of str
+        Splits that are to have normal cases alone, whatever ``normal_fraction`` says.
 
     Raises
     ------
@@ -98,7 +101,11 @@ def write_dataset(
     for order, (part, size) in enumerate(sizes.items()):
         split[part] = []
         for lesions in lesion_counts(
-            size, normal_fraction, np.random.default_rng([seed, 1, order]), further=further, most=most
+            size,
+            1.0 if part in normal_parts else normal_fraction,
+            np.random.default_rng([seed, 1, order]),
+            further=further,
+            most=most,
         ):
             case = make(np.random.default_rng([seed, 0, number]), lesions)
             case_name = f"{name}_{number:04d}"
@@ -146,6 +153,7 @@ def make_dataset(
     labels: Mapping[str, int],
     further: float = 0.25,
     most: int = 2,
+    normal_parts: Sequence[str] = (),
 ) -> None:
     """Write to ``options.out`` a data set of ``phantom`` as the command line changes it, as in `write_dataset`.
 
@@ -174,6 +182,7 @@ def make_dataset(
             make=lambda rng, lesions: make(rng, changed, lesions),
             further=further,
             most=most,
+            normal_parts=normal_parts,
         )
     except ValueError as error:
         raise WorkloadError(str(error), hint="choose a larger --shape") from None

@@ -26,6 +26,7 @@ __all__ = [
     "LungPhantom",
     "abnormal",
     "ellipsoid",
+    "lay_down",
     "lungs",
     "make_case",
     "texture",
@@ -149,3 +150,19 @@ def make_case(
         label=label.astype(np.uint8).reshape(shape),
         affine=place_in_patient(rng, phantom.spacing, tilt=0.0),
     )
+
+
+def lay_down(
+    rng: np.random.Generator, image: NDArray[np.int16], label: NDArray[np.uint8], spacing: tuple[float, float, float]
+) -> PhantomCase:
+    """A case somewhere in the scanner, whose arrays run to the patient's left, back and top (LPS).
+
+    Half of the files have the first two axes the other way round; what lies where in the patient stays as it is.
+    """
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = np.asarray(spacing) * image.shape * np.array([0.5, 0.5, -0.5]) + rng.uniform(-40.0, 40.0, 3)
+    if rng.random() < 0.5:
+        turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+        turn[:2, 3] = np.array(image.shape[:2]) - 1.0
+        image, label, affine = np.flip(image, (0, 1)), np.flip(label, (0, 1)), affine @ turn
+    return PhantomCase(image=image, label=label, affine=affine)

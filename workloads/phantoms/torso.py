@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from workloads.phantoms.lung import AIR, BONE, LUNG, SOFT, abnormal, ellipsoid, lungs, texture
-from workloads.phantoms.shapes import Array, PhantomCase, place_in_patient, voxel_centres
+from workloads.phantoms.lung import AIR, BONE, LUNG, SOFT, abnormal, ellipsoid, lay_down, lungs, texture
+from workloads.phantoms.shapes import Array, PhantomCase, voxel_centres
 
 __all__ = ["LABELS", "RANGES", "TorsoPhantom", "make_case"]
 
@@ -110,8 +110,9 @@ def make_case(rng: np.random.Generator, phantom: TorsoPhantom, lesions: int) -> 
     seen = seen.reshape(*shape[:2], slices, parts).mean(axis=-1)
     share = inside.reshape(*shape[:2], slices, parts).mean(axis=-1)
     seen += rng.normal(0.0, phantom.noise * np.sqrt(5.0 / phantom.thickness), seen.shape)
-    return PhantomCase(
-        image=np.clip(seen, -1024, 3071).astype(np.int16),
-        label=(share > 0.5).astype(np.uint8),
-        affine=place_in_patient(rng, (phantom.pixel, phantom.pixel, phantom.thickness), tilt=0.0),
+    return lay_down(
+        rng,
+        np.clip(seen, -1024, 3071).astype(np.int16),
+        (share > 0.5).astype(np.uint8),
+        (phantom.pixel, phantom.pixel, phantom.thickness),
     )

@@ -7,10 +7,10 @@ for tutorials and for trying a site: everything a trial does, at no cost.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from orchestrator import trial
 from workloads.errors import WorkloadError
+from workloads.evaluation.classification import Classified, Shown, intervals, summarise, write_artifacts
 from workloads.parameters import Parameter, resolve
 from workloads.training.checkpoint import Checkpoints, State
 from workloads.training.setup import peak_memory, prepare, versions
@@ -70,8 +71,9 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
     seed = next(value for value in (options.seed, trial.seed(), 0) if value is not None) % 2**32
     images, digits = load_digits(return_X_y=True)
     # The split never changes with the seed: trials are compared on the same images.
-    split = train_test_split(images / 16.0, digits, test_size=1 / 3, random_state=0, stratify=digits)
-    train_images, validation_images, train_digits, validation_digits = split
+    numbers = np.arange(len(digits))
+    split = train_test_split(images / 16.0, digits, numbers, test_size=1 / 3, random_state=0, stratify=digits)
+    train_images, validation_images, train_digits, validation_digits, _, validated = split
     model = MLPClassifier(
         hidden_layer_sizes=(params["hidden_units"],),
         activation=params["activation"],
@@ -115,13 +117,23 @@ def run(options: argparse.Namespace, given: Mapping[str, Any]) -> None:
         if reason:
             break
     seconds = time.monotonic() - started
-    if diverged:
-        accuracy = 0.0
-    else:
-        _write_answers(options.out or Path(trial.artifacts_dir()), model.predict(validation_images), validation_digits)
+    metrics, measured = {"accuracy": 0.0}, {}
+    if not diverged:
+        found = Classified(
+            names=tuple(f"digit_{number:04d}" for number in validated),
+            classes=tuple(str(digit) for digit in range(10)),
+            truth=validation_digits,
+            probabilities=model.predict_proba(validation_images),
+            patients=tuple(str(number) for number in validated),
+        )
+        metrics = summarise(found)
+        measured = {f"{name}_interval": asdict(each) for name, each in intervals(found).items()}
+        out = options.out or Path(trial.artifacts_dir())
+        write_artifacts(out, found, lambda index: Shown(image=validation_images[index].reshape(8, 8)))
     trial.finish(
-        {"accuracy": accuracy, "train_seconds": seconds},
+        {**metrics, "train_seconds": seconds},
         {
+            **measured,
             "epochs": epoch,
             "diverged": diverged,
             "seed": seed,
@@ -137,11 +149,3 @@ def _state(model: Any) -> list[NDArray[np.float64]]:
     optimizer = model._optimizer  # noqa: SLF001 - it has no public name
     memories = [getattr(optimizer, name, []) for name in ("velocities", "ms", "vs")]
     return [array for arrays in (model.coefs_, model.intercepts_, *memories) for array in arrays]
-
-
-def _write_answers(folder: Path, answers: Any, digits: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "answers.csv").open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["digit", "answer"])
-        rows.writerows(zip(digits.tolist(), answers.tolist(), strict=True))
