@@ -17,6 +17,7 @@ from orchestrator.cli.output import emit_json, message
 from orchestrator.cli.run import SiteOption, YesOption, goals
 from orchestrator.cli.target import JsonOption, RootOption, StudyArgument, find_folder
 from orchestrator.errors import UsageError
+from orchestrator.reports.picture import NAME
 from orchestrator.store.atomic import told_in_words
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def best(
             typer.echo(f"  on the test cases: {said}")
         typer.echo(f"  {trial.directory}")
         for directory in trial.directories:
-            if (picture := Path(directory, "artifacts", "overview.png")).is_file():
+            if (picture := Path(directory, "artifacts", NAME)).is_file():
                 typer.echo(f"  {picture}")
 
 
