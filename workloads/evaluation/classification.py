@@ -128,7 +128,7 @@ def write_artifacts(folder: Path, found: Classified, show: Callable[[int], Shown
 
 
 def _chosen(found: Classified) -> list[int]:
-    """Cases worth a look: the wrong ones, the surest first, then right ones of each class in turn, the least sure first."""
+    """Cases worth a look: the wrong ones, then right ones of each class in turn; first where the truth got least."""
     of_truth = found.probabilities[np.arange(len(found.truth)), found.truth]
     order = np.argsort(of_truth, kind="stable")
     wrong = [int(index) for index in order if found.answers[index] != found.truth[index]]

@@ -22,7 +22,7 @@ __all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "m
 
 SUMMARY = "bacteria in Gram-stained smears, some kinds rare: 2D CNN, balanced accuracy (TensorFlow)"
 PARAMETERS = (
-    *pictures.network(normalisation="none", learning_rate=0.002),
+    *pictures.network(head="average"),
     Parameter(name="flip", default=0.5, low=0.0, high=0.5, meaning="chance of each of both flips"),
     Parameter(name="shift", default=0.05, low=0.0, high=0.25, meaning="largest one, in sides of the picture"),
     Parameter(name="scale", default=0.1, low=0.0, high=0.4, meaning="deviation of the logarithm of magnification"),

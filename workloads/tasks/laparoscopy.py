@@ -17,7 +17,7 @@ __all__ = ["PARAMETERS", "SUMMARY", "add_arguments", "add_phantom_arguments", "m
 
 SUMMARY = "laparoscopic frames to vessel sealer, ultrasonic device or neither: 2D CNN, balanced accuracy (TensorFlow)"
 PARAMETERS = (
-    *pictures.network(normalisation="group", learning_rate=0.005),
+    *pictures.network(head="flatten"),
     Parameter(name="augmentation", default=0.5, low=0.0, high=1.0, meaning="strength of all of it"),
 )
 

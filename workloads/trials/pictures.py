@@ -24,17 +24,17 @@ __all__ = ["BALANCE", "add_arguments", "network", "task"]
 BALANCE = Parameter(name="balance", default="oversampling", choices=BALANCES, meaning="what is done for rare classes")
 
 
-def network(*, normalisation: str, learning_rate: float) -> tuple[Parameter, ...]:
-    """Hyperparameters of the network and its training, with two defaults that differ between tasks."""
+def network(*, head: str) -> tuple[Parameter, ...]:
+    """Hyperparameters of the network and its training; the default of ``head`` differs between tasks."""
     return (
         Parameter(name="filters", default=8, low=4, high=16, log=True, meaning="channels of the first level"),
         Parameter(name="depth", default=4, low=2, high=5, meaning="levels, each at half the resolution"),
-        Parameter(name="normalisation", default=normalisation, choices=NORMALISATIONS, meaning="of each convolution"),
-        Parameter(name="head", default="average", choices=HEADS, meaning="what the last layer sees of the features"),
+        Parameter(name="normalisation", default="none", choices=NORMALISATIONS, meaning="of each convolution"),
+        Parameter(name="head", default=head, choices=HEADS, meaning="what the last layer sees of the features"),
         Parameter(name="dropout", default=0.1, low=0.0, high=0.7, meaning="share of features dropped in training"),
         Parameter(
             name="learning_rate",
-            default=learning_rate,
+            default=0.002,
             low=1e-5,
             high=0.1,
             log=True,
