@@ -30,7 +30,7 @@ SUMMARY = "the 18 segments of the lungs from sparse labelled points: 3D network,
 NETWORKS = ("unet", "dense")
 PARAMETERS = (
     Parameter(name="network", default="unet", choices=NETWORKS, meaning="kind of encoder-decoder"),
-    Parameter(name="coordinates", default="lung", choices=("lung", "none"), meaning="place in the lungs as channels"),
+    Parameter(name="coordinates", default="none", choices=("none", "lung"), meaning="place in the lungs as channels"),
     Parameter(name="filters", default=8, low=4, high=24, log=True, meaning="channels of the first level"),
     Parameter(name="depth", default=2, low=1, high=3, meaning="times that the resolution is halved"),
     Parameter(name="normalisation", default="group", choices=NORMALISATIONS, meaning="of each convolution"),

@@ -1,7 +1,7 @@
 """One trial of a network that learns the segments of the lungs from points: from the command line to the result.
 
 The lungs of each case, as a mask gives them, fill one grid of the same number of voxels in all cases. A voxel of that
-grid lies at the same place relative to the lungs in all of them, and these places are channels of the input.
+grid lies at the same place relative to the lungs in all of them, and these places may be channels of the input.
 """
 
 from __future__ import annotations
@@ -232,7 +232,9 @@ def _prepare(case: Case, options: argparse.Namespace, segments: Mapping[str, int
 def _places(shape: Sequence[int], settings: Mapping[str, Any]) -> NDArray[np.float32]:
     """Place of each voxel relative to the lungs, -1 to 1 along each axis, as channels (Liu et al. 2018), or no channel.
 
-    Convolutions see the same anywhere, and one segment looks like another: it is its place that tells.
+    One segment looks like another, it is its place that tells. Convolutions see it at the grid's border alone, where
+    zeros are (Islam et al. 2020); channels tell it everywhere, at the price that a network may learn no more than the
+    place where a segment usually is.
     """
     if settings["coordinates"] == "none":
         return np.empty((*shape, 0), dtype=np.float32)
