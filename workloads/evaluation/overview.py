@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 __all__ = ["NAME", "Panel", "middle_slice", "write_overview"]
 
 NAME = "overview.png"
-COLOURS = ("#2f9fe0", "#e8833a", "#58b368", "#c65bcf", "#d9c441", "#7d7de8", "#5fc7c3", "#e0607e")
+# Eight that are told apart easily, and ten more for what has many labels.
+COLOURS = (
+    *("#2f9fe0", "#e8833a", "#58b368", "#c65bcf", "#d9c441", "#7d7de8", "#5fc7c3", "#e0607e"),
+    *("#1f5f8a", "#8a4a1a", "#2e6b3a", "#7a2f80", "#857618", "#3f3fa3", "#2f7d7a", "#8f2f48", "#b0b0b0", "#f2c9a0"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
