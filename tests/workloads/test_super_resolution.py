@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from workloads.__main__ import main
 from workloads.data.nifti import Volume, read_volume, write_volume
 from workloads.data.slabs import cubic_weights, load_thick, open_images, thicken
 from workloads.metrics.image_quality import psnr
+from workloads.models.super_resolver import discriminator, generator
+from workloads.training.adversarial import adversarial_loss, with_adversary
 
+PROGRAM = Path(__file__).with_name("trial_on_devices.py")
 SMALL = ["--patch", "12", "--patches", "32", "--set", "filters=8"]
 
 
@@ -101,6 +106,59 @@ def test_an_adversarial_training_that_meets_its_walltime_goes_on_as_if_it_had_no
     assert result["info"]["losses"] == whole["info"]["losses"]
     assert len(whole["info"]["losses"]) == 3
     assert result["metrics"]["psnr"] == whole["metrics"]["psnr"]
+
+
+@pytest.mark.tensorflow
+def test_each_of_the_two_losses_reaches_its_own_network_alone() -> None:
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(0)
+    maker, adversary = generator("pix2pix", filters=4), discriminator(2, filters=4)
+    for variable in (*maker.trainable_variables, *adversary.trainable_variables):
+        variable.assign_add(tf.random.normal(variable.shape, stddev=0.1))
+    inputs, targets = tf.random.normal((2, 3, 8, 8, 1))
+    both = with_adversary(maker, adversary)
+    loss = adversarial_loss(adversary, content=tf.abs, weight=0.5)
+    with tf.GradientTape() as tape:
+        value = loss(targets, both(inputs, training=True))
+    variables = both.trainable_variables
+    found = {variable.path: each for variable, each in zip(variables, tape.gradient(value, variables), strict=True)}
+    with tf.GradientTape(persistent=True) as tape:
+        made = maker(inputs, training=True)
+        false, true = (adversary(tf.concat([inputs, each], axis=-1), training=True) for each in (made, targets))
+        content = tf.reduce_mean(tf.abs(targets - made))
+        makers = content + 0.5 * tf.reduce_mean((false - 1.0) ** 2)
+        adversarys = (tf.reduce_mean(false**2) + tf.reduce_mean((true - 1.0) ** 2)) / 2.0
+    assert float(value) == pytest.approx(float(content))
+    for network, of_network in ((maker, makers), (adversary, adversarys)):
+        for variable in network.trainable_variables:
+            expected = tape.gradient(of_network, variable).numpy()
+            assert found[variable.path].numpy() == pytest.approx(expected, rel=1e-4, abs=1e-6), variable.path
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "method", ["pix2pix", pytest.param("srcnn", marks=pytest.mark.slow), pytest.param("gan3d", marks=pytest.mark.slow)]
+)
+def test_losses_on_three_devices_are_those_on_one(
+    chests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    # Of two patches, or of the one block, there is none for the third device.
+    arguments = ["super-resolution", "--data", str(chests), "--epochs", "4", "--patches", "2", "--patch", "8"]
+    arguments += ["--no-predictions", "--set", f"method={method}", "--set", "filters=4"]
+    arguments += [] if method == "srcnn" else ["--set", "adversarial_weight=0.5"]
+    places = {"RESULT": "result.json", "ARTIFACTS": "artifacts"}
+    environment = {f"SURVEY_{name}": str(tmp_path / place) for name, place in places.items()}
+    environment |= {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROGRAM.parents[2]), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(PROGRAM), "3", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    three = json.loads((tmp_path / "result.json").read_text())
+    alone = trial_here(arguments[0], tmp_path / "alone", monkeypatch, *arguments[1:])
+    assert (alone["info"]["devices"], three["info"]["devices"]) == (1, 3)
+    assert len(three["info"]["losses"]) == 4
+    assert three["info"]["losses"] == pytest.approx(alone["info"]["losses"], abs=1e-5)
+    assert three["metrics"]["psnr"] == pytest.approx(alone["metrics"]["psnr"], abs=1e-3)
 
 
 @pytest.mark.tensorflow

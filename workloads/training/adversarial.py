@@ -1,123 +1,83 @@
-"""Training of a generator against a discriminator: two networks and two optimizers, step about, on one device.
+"""A generator and its adversary as one model with one loss, for `workloads.training.loop.train`: on one device or several.
 
-Without a discriminator it is an ordinary training. The adversarial loss is that of least squares (Mao et al. 2017).
+The two losses of such a training are added up, and each reaches its own network alone: the adversary that scores for the
+generator has constants for weights, and the images that it learns from are constants too. One optimizer
+then does what two of the same settings would, as long as it treats each variable by itself, as Adam does and clipping
+of the gradients' common norm does not.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from workloads.training.devices import total
 
-from workloads.training.checkpoint import Checkpoints
-from workloads.training.loop import Arrays, Trained
-
-__all__ = ["train_adversarial"]
+__all__ = ["adversarial_loss", "with_adversary"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Both:
-    """Variables of several parts, as `workloads.training.keras_state` takes them of one."""
+def with_adversary(generator: Any, discriminator: Any) -> Any:
+    """Make a model of the variables of both, the generator's first; it gives its inputs and what is made of them, stacked as channels."""
+    import tensorflow as tf
+    from tensorflow import keras
 
-    variables: list[Any]
+    class Both(keras.Model):  # type: ignore[misc]  # Keras is not typed
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = generator
+            self.discriminator = discriminator
+
+        def call(self, inputs: Any, *, training: bool = False) -> Any:
+            return tf.concat([inputs, self.generator(inputs, training=training)], axis=-1)
+
+    return Both()
 
 
-def train_adversarial(
-    generator: Any,
-    discriminator: Any | None,
-    *,
-    make_optimizer: Callable[[], Any],
-    content: Callable[[Any, Any], Any],
-    weight: float,
-    epoch_data: Callable[[int], Arrays],
-    epochs: int,
-    batch_size: int,
-    after_epoch: Callable[[int, float], bool],
-    checkpoints: Checkpoints,
-    generators: Mapping[str, np.random.Generator],
-) -> Trained:
-    """Train ``generator``, and ``discriminator`` against it; go on from where an earlier attempt left it.
+def adversarial_loss(discriminator: Any, *, content: Callable[[Any], Any], weight: float) -> Callable[[Any, Any], Any]:
+    """The loss of what `with_adversary` makes: that of least squares (Mao et al. 2017) beside the mean of ``content``.
 
     Parameters
     ----------
-    discriminator : keras.Model or None
-        Scores inputs and outputs, stacked as channels; None: ``content`` is all there is.
-    make_optimizer : callable
-        Makes the optimizer of either network.
+    discriminator : keras.Model
+        Scores inputs and images, stacked as channels: 1 is a true one, 0 one that was made.
     content : callable
-        Of targets and outputs, a scalar; the generator's loss is this plus ``weight`` times the adversarial one.
-    epoch_data : callable
-        Given the epoch, from 1, its inputs and targets, first axis samples; a last short batch is left out.
-    after_epoch : callable
-        Given the epoch and the mean of ``content``; True ends the training there, with a checkpoint.
-    checkpoints : Checkpoints
-        The state is also kept after the last epoch: who trains several generators need not do it again.
-    generators : mapping
-        What ``epoch_data`` draws from, by name: part of the state.
+        Of the difference of targets and what was made, value by value. The generator trains on its mean plus
+        ``weight`` times the mean squared distance of its scores from 1; the adversary on half the mean squared
+        distance from 1 of true images' scores plus half that from 0 of the others'.
 
     Returns
     -------
-    Trained
-        Its losses are those of ``content``.
+    callable
+        Of targets and the model's outputs. Its value is the mean of ``content``, which alone tells how a training
+        goes; its gradients are those of all terms.
     """
     import tensorflow as tf
 
-    from workloads.training.keras_state import capture, restore
+    def fixed(images: Any) -> Any:
+        constants = [tf.stop_gradient(variable.value) for variable in discriminator.trainable_variables]
+        others = [variable.value for variable in discriminator.non_trainable_variables]
+        return discriminator.stateless_call(constants, others, images, training=True)[0]
 
-    optimizers = [make_optimizer()]
-    optimizers[0].build(generator.trainable_variables)
-    networks = [generator]
-    if discriminator is not None:
-        optimizers.append(make_optimizer())
-        optimizers[1].build(discriminator.trainable_variables)
-        networks.append(discriminator)
+    def learning(images: Any) -> Any:
+        return discriminator(images, training=True)
 
-    def scores(inputs: Any, images: Any) -> Any:
-        assert discriminator is not None
-        return discriminator(tf.concat([inputs, images], axis=-1), training=True)
+    def scores(network: Callable[[Any], Any], images: Any) -> Any:
+        # A device for which nothing of a batch is left scores an empty image in vain: convolutions take no empty batch.
+        count = tf.shape(images)[0]
+        more = [[0, tf.cast(tf.equal(count, 0), tf.int32)], *[[0, 0]] * (len(images.shape) - 1)]
+        return network(tf.ensure_shape(tf.pad(images, more), (None, *images.shape[1:])))[:count]
 
-    def step(inputs: Any, targets: Any) -> Any:
-        with tf.GradientTape() as tape, tf.GradientTape() as other:
-            outputs = generator(inputs, training=True)
-            value = content(targets, outputs)
-            loss = value
-            if discriminator is not None:
-                made, real = scores(inputs, outputs), scores(inputs, targets)
-                loss = value + weight * tf.reduce_mean((made - 1.0) ** 2)
-                against = (tf.reduce_mean((real - 1.0) ** 2) + tf.reduce_mean(made**2)) / 2.0
-        gradients = tape.gradient(loss, generator.trainable_variables)
-        optimizers[0].apply_gradients(zip(gradients, generator.trainable_variables, strict=True))
-        if discriminator is not None:
-            gradients = other.gradient(against, discriminator.trainable_variables)
-            optimizers[1].apply_gradients(zip(gradients, discriminator.trainable_variables, strict=True))
-        return value
+    def loss(targets: Any, outputs: Any) -> Any:
+        channels = targets.shape[-1]
+        inputs, made = outputs[..., :-channels], outputs[..., -channels:]
+        judged = scores(fixed, outputs)
+        false = scores(learning, tf.stop_gradient(outputs))
+        true = scores(learning, tf.concat([inputs, targets], axis=-1))
+        squares = tf.reduce_sum((judged - 1.0) ** 2), tf.reduce_sum(false**2) + tf.reduce_sum((true - 1.0) ** 2)
+        # At once: devices wait for each other at every sum.
+        value, generators, adversarys = tf.unstack(total(tf.stack([tf.reduce_sum(content(targets - made)), *squares])))
+        values, patches = tf.unstack(total(tf.cast(tf.stack([tf.size(targets), tf.size(judged)]), value.dtype)))
+        terms = (weight * generators + adversarys / 2.0) / patches
+        return value / values + (terms - tf.stop_gradient(terms))
 
-    graph = tf.function(step, reduce_retracing=True, autograph=False)
-    models = _Both(variables=[variable for network in networks for variable in network.variables])
-    states = _Both(variables=[variable for optimizer in optimizers for variable in optimizer.variables])
-    losses: list[float] = []
-    begun = time.monotonic()
-    if (known := checkpoints.load()) is not None:
-        restore(known, models, states, generators=generators)
-        losses = list(known.facts["losses"])
-        begun -= known.facts["seconds"]
-    for epoch in range(len(losses) + 1, epochs + 1):
-        inputs, targets = epoch_data(epoch)
-        size = min(batch_size, len(inputs))
-        starts = range(0, len(inputs) - size + 1, size)
-        values = [graph(inputs[start : start + size], targets[start : start + size]) for start in starts]
-        losses.append(float(np.mean([float(value) for value in values])))
-        seconds = time.monotonic() - begun
-        if not math.isfinite(losses[-1]):
-            return Trained(losses=tuple(losses), diverged=True, seconds=seconds)
-        stopped = after_epoch(epoch, losses[-1])
-        if stopped or checkpoints.due or epoch == epochs:
-            facts = {"losses": losses, "seconds": seconds}
-            checkpoints.save(capture(models, states, step=epoch, generators=generators, facts=facts))
-        if stopped:
-            return Trained(losses=tuple(losses), stopped=epoch < epochs, seconds=seconds)
-    return Trained(losses=tuple(losses), seconds=time.monotonic() - begun)
+    return loss

@@ -20,12 +20,14 @@ from workloads.data.slabs import ThickCase, load_thick, open_images
 from workloads.data.splits import read_split
 from workloads.errors import WorkloadError
 from workloads.evaluation.super_resolution import CUBIC, gain_interval, measure, write_artifacts
+from workloads.losses import reconstruction_loss
 from workloads.models.super_resolver import METHODS, discriminator, generator
 from workloads.parameters import Parameter, resolve
-from workloads.training.adversarial import train_adversarial
+from workloads.training.adversarial import adversarial_loss, with_adversary
 from workloads.training.checkpoint import Checkpoints
+from workloads.training.devices import is_chief, make_strategy, wait_for_chief
 from workloads.training.inference import compiled, predict_volume
-from workloads.training.loop import Arrays, Trained, make_optimizer
+from workloads.training.loop import Arrays, Trained, make_optimizer, train
 from workloads.training.setup import import_tensorflow, peak_memory, prepare, versions
 from workloads.trials.patches import seed_of
 
@@ -96,16 +98,22 @@ def run(parameters: Sequence[Parameter], options: argparse.Namespace, given: Map
     what = {"seed": seed, "data": checksum(dataset, [name for names in parts.values() for name in names])}
     what |= {"split": [split.train, split.validation]}
     import_tensorflow(threads=threads, seed=seed)
+    strategy = make_strategy()
     chosen = params["method"]
     networks: dict[str, Callable[[ThickCase], NDArray[np.float32]]] = {CUBIC: lambda case: case.cubic}
     trained: dict[str, Trained] = {}
-    out = options.out or Path(trial.artifacts_dir())
+    models: dict[str, Any] = {}
     # The chosen one last: what it reports on the way is the trial's.
     for method in [*(each for each in METHODS if options.all and each != chosen), chosen]:
         settings = resolve(parameters, {**given, "method": method})
-        model, trained[method] = _train(settings, cases, options, what, reports=method == chosen)
-        networks[method] = _applied(model, trained[method])
-        out.mkdir(parents=True, exist_ok=True)
+        models[method], trained[method] = _train(settings, cases, options, what, strategy, reports=method == chosen)
+        networks[method] = _applied(models[method], trained[method])
+    if not is_chief(strategy):
+        wait_for_chief(strategy)
+        return
+    out = options.out or Path(trial.artifacts_dir())
+    out.mkdir(parents=True, exist_ok=True)
+    for method, model in models.items():
         model.save(out / ("model.keras" if method == chosen else f"model-{method}.keras"))
     metrics: dict[str, float] = {}
     info: dict[str, Any] = {}
@@ -134,8 +142,10 @@ def run(parameters: Sequence[Parameter], options: argparse.Namespace, given: Map
             "losses": [round(value, 6) for value in trained[chosen].losses if math.isfinite(value)],
             "versions": versions("tensorflow", "keras", "numpy", "nibabel", "survey-orchestrator"),
             "peak_memory_mib": round(peak_memory(), 1),
+            "devices": strategy.num_replicas_in_sync,
         },
     )
+    wait_for_chief(strategy)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -155,6 +165,7 @@ def _train(
     cases: Mapping[str, Sequence[ThickCase]],
     options: argparse.Namespace,
     what: Mapping[str, Any],
+    strategy: Any,
     *,
     reports: bool,
 ) -> tuple[Any, Trained]:
@@ -166,8 +177,14 @@ def _train(
     # Each method begins as it would alone.
     tf.keras.utils.set_random_seed(seed)
     shape = {name: settings[name] for name in ("filters", "blocks", "dropout") if name in settings}
-    model = generator(method, **shape)
-    adversary = discriminator(3 if blocks else 2, filters=settings["filters"]) if method != "srcnn" else None
+    loss = reconstruction_loss({"l1": "absolute", "l2": "squared"}[settings["content"]])
+    with strategy.scope():
+        model = both = generator(method, **shape)
+        if method != "srcnn":
+            adversary = discriminator(3 if blocks else 2, filters=settings["filters"])
+            both = with_adversary(model, adversary)
+            content = {"l1": tf.abs, "l2": tf.square}[settings["content"]]
+            loss = adversarial_loss(adversary, content=content, weight=settings["adversarial_weight"])
     sources = [
         PatchSource(
             image=_coronal(case.cubic),
@@ -185,38 +202,36 @@ def _train(
         images, targets = draw_patches(rng, sources, shape=patch, count=count, lesion_fraction=0.0)
         return (images, targets) if blocks else (images[:, :, :, 0], targets[:, :, :, 0])
 
-    def content(targets: Any, outputs: Any) -> Any:
-        difference = targets - outputs
-        return tf.reduce_mean(tf.abs(difference) if settings["content"] == "l1" else difference**2)
-
     def after_epoch(epoch: int, _loss: float) -> bool:
         if reports and epoch % options.report_every == 0 and epoch < options.epochs:
             network = _applied(model)
             made = {method: [network(case) for case in cases["validation"]]}
             trial.report(epoch, float(np.mean(measure(cases["validation"], made)[method]["psnr"])))
-        return trial.should_stop()
+        # Its last checkpoint tells a later attempt, which has other methods to train, that this one is done.
+        return trial.should_stop() or epoch == options.epochs
 
     place = os.environ.get("SURVEY_CHECKPOINT")
     identity = {**what, "settings": settings, "factor": options.factor, "values": list(options.values)}
     identity |= {"epochs": options.epochs, "patches": options.patches, "patch": side}
-    trained = train_adversarial(
-        model,
-        adversary,
-        make_optimizer=lambda: make_optimizer(
+    with strategy.scope():
+        optimizer = make_optimizer(
             "adam",
             learning_rate=settings["learning_rate"],
-            momentum=0.9 if adversary is None else 0.5,  # of adversaries: Radford et al. 2016
+            momentum=0.9 if method == "srcnn" else 0.5,  # of adversaries: Radford et al. 2016
             weight_decay=0.0,
             steps=options.epochs * math.ceil(count / settings["batch_size"]),
-        ),
-        content=content,
-        weight=settings.get("adversarial_weight", 0.0),
+        )
+    trained = train(
+        both,
+        optimizer=optimizer,
+        loss=loss,
         epoch_data=draw,
         epochs=options.epochs,
         batch_size=settings["batch_size"],
         after_epoch=after_epoch,
         checkpoints=Checkpoints(identity, folder=str(Path(place, method)) if place else None),
         generators={"data": rng},
+        strategy=strategy,
     )
     if trained.stopped and trial.stop_reason() == "walltime":
         trial.requeue()
