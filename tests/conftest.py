@@ -26,8 +26,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("system"):
             # One worker has the machine's servers to itself: their packages, ports and state are one.
             item.add_marker(pytest.mark.xdist_group("system"))
-    # The longest chain begins first, so that the other workers' tests run beside it.
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+        elif _shares_with_its_module(item):
+            # What a module makes once for all its tests would be made by every worker that gets one of them.
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))
+    # The longest chains begin first, so that the other workers' tests run beside them.
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("system", "tensorflow")])
+
+
+def _shares_with_its_module(item: pytest.Item) -> bool:
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest has no public way to ask
+    own = item.path.parent.as_posix()
+    return any(
+        found[-1].scope == "module" and found[-1].baseid and own.endswith(str(Path(found[-1].baseid).parent))
+        for found in definitions.values()
+        if found
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

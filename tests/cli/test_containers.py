@@ -164,6 +164,7 @@ def test_the_definitions_shell_is_sound() -> None:
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_the_definitions_own_test_passes_where_the_packages_are(tmp_path: Path) -> None:
     runtime = install(tmp_path / "runtime")
     ran = subprocess.run(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from trial_process import trial
+from trial_process import trial_here
 
 from workloads.__main__ import main
 from workloads.data.dataset import Case, load_case, open_dataset
@@ -173,8 +173,12 @@ def test_a_cross_validation_is_one_trial_whose_runs_are_the_folds(lungs: Path, f
 
 
 @pytest.mark.tensorflow
-def test_the_command_line_chooses_a_fold_by_itself(lungs: Path, folds: Path, tmp_path: Path) -> None:
-    result = trial("covid-3d", tmp_path / "t", "--data", str(lungs), "--split", str(folds), "--fold", "2", *SMALL)
+def test_the_command_line_chooses_a_fold_by_itself(
+    lungs: Path, folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = trial_here(
+        "covid-3d", tmp_path / "t", monkeypatch, "--data", str(lungs), "--split", str(folds), "--fold", "2", *SMALL
+    )
     assert result["info"]["fold"] == 2
     regions = {"dice_interval", "dice_normal_interval", "dice_abnormal_interval"}
     assert regions <= set(result["info"])

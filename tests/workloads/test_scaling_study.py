@@ -18,6 +18,7 @@ SETTINGS = {"filters": 4, "stages": 1, "batch_size": 64, "optimizer": "adam", "m
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_a_classifier_is_as_good_on_two_devices_as_on_one_and_its_time_is_compared(tmp_path: Path) -> None:
     sizes = ["--train", "160", "--validation", "80", "--size", "16"]
     assert main(["phantom", "scaling-image", "--out", str(tmp_path / "phantoms"), *sizes]) == 0

@@ -167,6 +167,7 @@ def test_with_a_batch_for_each_device_batch_and_rate_grow_with_the_devices(
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_a_training_cut_by_its_walltime_comes_to_what_the_uninterrupted_one_does(
     alone: Any, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_several_answers_for_several_classes_are_trained_alike_on_one_device_and
     assert agree(in_parts, one), (in_parts, one)
 
 
+@pytest.mark.slow
 def test_two_devices_compute_a_network_with_dropout_in_parts_and_again_on_the_way_back() -> None:
     found = told(start(2, network="dropping", parts=2))
     assert len(found["losses"]) == 4
@@ -95,6 +96,7 @@ def test_losses_of_two_processes_are_those_of_one_and_only_the_first_reports(
     assert (first["asked"], second["asked"]) == ([1, 2, 3, 4], [])
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_go_on_from_the_checkpoint_of_the_first(
     alone: Mapping[str, Any], tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_two_processes_stop_together_and_go_on_from_the_checkpoint_of_the_first(
     assert all(agree(each, alone) for each in resumed)
 
 
+@pytest.mark.slow
 def test_a_training_that_began_on_one_device_goes_on_on_three(alone: Mapping[str, Any], tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "checkpoint")
     assert len(told(start(1, stop=2, checkpoint=checkpoint))["losses"]) == 2

@@ -23,7 +23,12 @@ from orchestrator.transports.paramiko_ import ParamikoLink
 from orchestrator.transports.registry import make_transport
 from orchestrator.transports.remote import RemoteTransport
 
-__all__ = ["FarStudy", "MakeStudy", "until"]
+__all__ = ["SECOND_WAY_SLOW", "FarStudy", "MakeStudy", "until"]
+
+# Of what is the driver's, whichever way a connection is made: the second way in `make test-slow`.
+SECOND_WAY_SLOW = pytest.mark.parametrize(
+    "kind", ["openssh", pytest.param("paramiko", marks=pytest.mark.slow)], indirect=True
+)
 
 _SOON = 0.1  # seconds between connections, where a site has 15 at least
 

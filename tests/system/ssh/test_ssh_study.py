@@ -12,7 +12,7 @@ from login_node import LoginNode
 from login_place import Place
 from slurm_cluster import Cluster
 from ssh_server import free_port, make_key
-from ssh_study import FarStudy, MakeStudy
+from ssh_study import SECOND_WAY_SLOW, FarStudy, MakeStudy
 from survey_command import Ran
 
 from orchestrator.studies.reader import read_study
@@ -41,6 +41,7 @@ async def test_eight_slots_on_a_real_slurm_cost_an_exec_a_cycle_and_one_a_submit
     assert node.logins == 1
 
 
+@SECOND_WAY_SLOW
 def test_a_driver_that_is_killed_finds_its_jobs_again_on_a_real_slurm(cluster: Cluster, make_study: MakeStudy) -> None:
     study, _ = make_study(cluster.environment, trials=8, parallel=3, seconds="0.5")
     for kill in range(2):

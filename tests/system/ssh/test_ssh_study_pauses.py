@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from login_place import Place
 from otp_server import PASSWORD, Serving, serve
-from ssh_study import FarStudy, MakeStudy, until
+from ssh_study import SECOND_WAY_SLOW, FarStudy, MakeStudy, until
 from ssh_terminal import at_a_terminal
 
 from orchestrator.store.record import StudyRecord
@@ -170,6 +170,7 @@ os.rename = rename; $4"
 
 
 @pytest.mark.parametrize("when", ["before the first trial", "in mid-study"])
+@SECOND_WAY_SLOW
 async def test_a_disk_that_is_full_there_pauses_the_study_and_room_lets_it_go_on(
     make_study: MakeStudy, emulated_environment: dict[str, str], tmp_path: Path, when: str
 ) -> None:
@@ -228,6 +229,7 @@ class Alias:
 
 
 @pytest.mark.parametrize("both_known", [True, False])
+@SECOND_WAY_SLOW
 async def test_another_login_node_behind_the_same_alias_serves_as_well_if_its_key_is_known(
     make_study: MakeStudy, place: Place, kind: str, emulated_environment: dict[str, str], both_known: bool
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from login_node import LoginNode
 from login_place import Place
-from ssh_study import FarStudy, MakeStudy, until
+from ssh_study import SECOND_WAY_SLOW, FarStudy, MakeStudy, until
 from survey_command import Ran
 
 from orchestrator.jobs.life import MOVED
@@ -46,6 +46,7 @@ def both(
     return north, {"north": northern, "south": southern}
 
 
+@SECOND_WAY_SLOW
 def test_a_study_over_two_login_nodes_uses_both_and_what_a_trial_left_comes_from_its_own(
     both: tuple[FarStudy, dict[str, LoginNode]], survey: Callable[..., Ran]
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_study_over_two_login_nodes_uses_both_and_what_a_trial_left_comes_from
     assert {number: path.read_text() for number, path in models.items()} == where
 
 
+@SECOND_WAY_SLOW
 async def test_while_one_site_is_away_the_other_goes_on_and_nothing_is_lost(
     both: tuple[FarStudy, dict[str, LoginNode]],
 ) -> None:
