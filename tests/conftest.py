@@ -34,13 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shares_with_its_module(item: pytest.Item) -> bool:
+    """Whether a fixture of it is its module's, made once for all the module's tests."""
     definitions = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest has no public way to ask
-    own = item.path.parent.as_posix()
-    return any(
-        found[-1].scope == "module" and found[-1].baseid and own.endswith(str(Path(found[-1].baseid).parent))
-        for found in definitions.values()
-        if found
-    )
+    module = item.nodeid.partition("::")[0]
+    return any(found[-1].scope == "module" and found[-1].baseid == module for found in definitions.values() if found)
 
 
 @pytest.hookimpl(tryfirst=True)
