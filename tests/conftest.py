@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+BEGAN_WITH = dict(os.environ)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests marked slow too")
@@ -60,6 +63,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     for name in ("CUDA_VISIBLE_DEVICES", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "JOB_ID"):
         monkeypatch.delenv(name, raising=False)
+    for name in THREADS:
+        # A training within a worker sets them for good: programs that later tests start would compute otherwise.
+        if name in BEGAN_WITH:
+            monkeypatch.setenv(name, BEGAN_WITH[name])
+        else:
+            monkeypatch.delenv(name, raising=False)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):

@@ -117,6 +117,7 @@ def test_the_ensemble_beats_the_best_range_of_hounsfield_units(
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_a_training_cut_short_in_the_second_network_goes_on_there_and_ends_as_if_it_had_not_been(
     lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_case_without_lung_is_named_before_tensorflow_is_loaded(
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_what_is_marked_in_an_abdomen_is_false_volume(
     abdomens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("devices", [2, 3, 4])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 3, 4])
 def test_losses_on_several_devices_are_those_on_one_be_the_batch_divisible_or_not(
     alone: Mapping[str, Any], devices: int
 ) -> None:
@@ -71,6 +71,7 @@ def test_losses_on_several_devices_are_those_on_one_be_the_batch_divisible_or_no
     assert agree(several, alone), (several, alone)
 
 
+@pytest.mark.slow
 def test_several_answers_for_several_classes_are_trained_alike_on_one_device_and_on_three_at_once_or_in_parts() -> None:
     processes = [start(devices, network="segmenter", parts=parts) for devices, parts in ((1, 1), (3, 1), (3, 2))]
     one, three, in_parts = (told(process) for process in processes)
@@ -126,6 +127,7 @@ def test_every_sample_is_one_devices(count: int, among: int, sizes: list[int]) -
     assert [sample for each in shares for sample in each] == list(range(count))
 
 
+@pytest.mark.slow
 def test_a_trial_of_two_processes_has_one_result_which_the_first_one_writes(phantoms: Path, tmp_path: Path) -> None:
     (tmp_path / "nodes").write_text("127.0.0.1\n127.0.0.1\n")
     both = [

@@ -137,9 +137,8 @@ def test_each_of_the_two_losses_reaches_its_own_network_alone() -> None:
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize(
-    "method", ["pix2pix", pytest.param("srcnn", marks=pytest.mark.slow), pytest.param("gan3d", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["srcnn", "pix2pix", "gan3d"])
 def test_losses_on_three_devices_are_those_on_one(
     chests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
